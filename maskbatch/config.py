@@ -8,7 +8,6 @@ is made from the rows; they may differ between a run and its continuation.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

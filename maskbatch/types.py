@@ -136,7 +136,7 @@ class Detections:
     Attributes:
         boxes: n×4 float32.
         scores: n float32 in 0..1.
-        landmarks: n×5×2 float32 (left eye, right eye, nose, left and right mouth corner, as seen in the picture), or None.
+        landmarks: n×5×2 float32, or None: left eye, right eye, nose, left and right mouth corner as seen in the picture.
     """
 
     boxes: Floats
