@@ -154,10 +154,9 @@ class ScanConfig:
 
     def row_settings(self) -> dict[str, Any]:
         """The settings that decide what is in the rows, flat and JSON-ready, for the work folder's key and the metadata."""
-        groups = {"detection": self.detection, "sampling": self.sampling, "limits": self.limits}
-        flat = {
-            f"{group}.{key}": value
-            for group, values in groups.items()
-            for key, value in dataclasses.asdict(values).items()
+        groups = {
+            "detection": dataclasses.asdict(self.detection),
+            "sampling": dataclasses.asdict(self.sampling),
+            "limits": dataclasses.asdict(self.limits),
         }
-        return json.loads(json.dumps(flat, default=str))  # type: ignore[no-any-return]
+        return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}

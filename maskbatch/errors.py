@@ -2,7 +2,7 @@
 
 ::
 
-    MaskbatchError                  one sentence that a person can act on; the command line prints it without a traceback
+    MaskbatchError                  one sentence that a person can act on, printed without a traceback
     ├── UsageError                  the command or its options are wrong                                   (exit 2)
     │   ├── InputNotFoundError      a path that was named does not exist
     │   ├── OutputExistsError       the result exists and `--overwrite` was not given

@@ -115,11 +115,12 @@ class Frame:
     pts: int | None = None
     time_base: Fraction | None = None
     problem: Problem | None = None
+    skip_detection: bool = False
 
     @property
     def scale(self) -> float:
         """Pixels of `image` per pixel of the original."""
-        return self.image.shape[1] / self.width
+        return float(self.image.shape[1]) / self.width
 
     @property
     def time_s(self) -> float | None:
@@ -136,7 +137,7 @@ class Detections:
     Attributes:
         boxes: n×4 float32.
         scores: n float32 in 0..1.
-        landmarks: n×5×2 float32, or None: left eye, right eye, nose, left and right mouth corner as seen in the picture.
+        landmarks: n×5×2 float32, or None: left eye, right eye, nose, left and right mouth corner, as seen.
     """
 
     boxes: Floats
