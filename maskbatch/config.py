@@ -1,8 +1,8 @@
 """What a scan is told to do: frozen dataclasses, grouped by who reads them.
 
-Two kinds of settings are kept apart. Those of `Detection`, `Sampling` and `Limits` decide *what is in the rows*; they are part
-of the work folder's key, and a resumed run must have the same ones. All others decide only how fast, where to, and what else
-is made from the rows; they may differ between a run and its continuation.
+Two kinds of settings are kept apart. Those of `Detection`, `Sampling` and `Limits` decide *what is in the rows*; they are
+part of the work folder's key, and a resumed run must have the same ones. All others decide only how fast, where to, and
+what else is made from the rows; they may differ between a run and its continuation.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Execution:
     Attributes:
         device: ``auto`` is the best that starts a session; any other is that one or an error.
         workers: processes; 0 is one per core (CPU) or per GPU.
-        executor: ``auto`` is ``inline`` for one worker and ``processes`` otherwise.
+        executor: ``auto`` is ``processes``; ``inline`` works in this process, without isolation.
         batch_size: pictures per detector call and faces per classifier call; 0 is what suits the device.
         prefetch_mb: megabytes of decoded pictures that wait for the models, per worker.
         decode_threads: threads per worker that read and decode ahead; 0 is what suits the device.
@@ -153,7 +153,7 @@ class ScanConfig:
     extras: Extras = field(default_factory=Extras)
 
     def row_settings(self) -> dict[str, Any]:
-        """The settings that decide what is in the rows, flat and JSON-ready, for the work folder's key and the metadata."""
+        """The settings that decide what is in the rows: flat, JSON-ready, for the work folder's key and the metadata."""
         groups = {
             "detection": dataclasses.asdict(self.detection),
             "sampling": dataclasses.asdict(self.sampling),

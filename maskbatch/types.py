@@ -232,13 +232,17 @@ class Receipt:
         unit: the unit's id, which is also the name of the part file.
         rows: rows in the part file.
         results: one per piece, in the order of the rows in the part.
-        stages: seconds per stage (``read, decode, detect, crop, classify, write, wait``) of this unit, in CPU time.
+        labels: faces per label.
+        part_bytes: size of the part file.
+        stages: seconds of CPU per stage (``read, decode, detect, crop, classify, write``) of this unit.
         wall_s: seconds from the start to the end of the unit.
     """
 
     unit: str
     rows: int
     results: tuple[PieceResult, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    part_bytes: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
 

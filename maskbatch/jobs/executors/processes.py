@@ -1,0 +1,210 @@
+"""A spawned process per worker on this machine, watched by the parent.
+
+The parent sends a unit down a pipe; the worker sends back which inputs it has begun and ended, signs of life in between, and at last
+the receipt. A worker that dies, or shows no sign of life for `--timeout`, or grows over its memory limit, is replaced; the
+scheduler decides what becomes of its unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from maskbatch.config import Execution
+from maskbatch.errors import InputErrorCode, MaskbatchError, WorkerError
+from maskbatch.jobs.executors.base import Event, WorkerSpec, open_ledger, work
+from maskbatch.jobs.scheduler import Scheduler
+from maskbatch.types import WorkUnit
+
+POLL_S = 0.5
+TICK_S = 0.25
+MAX_FAILED_STARTS = 3
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> None:
+    """Runs in the spawned process: load, then unit after unit until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    lock = threading.Lock()
+    last_tick = 0.0
+
+    def send(message: tuple[Any, ...]) -> None:
+        try:
+            with lock:
+                connection.send(message)
+        except OSError:  # the parent is gone: nobody will hand out or count this work
+            os._exit(1)
+
+    def report(event: Event, index: int) -> None:
+        nonlocal last_tick
+        if event == "tick":
+            now = time.monotonic()
+            if now - last_tick < TICK_S:
+                return
+            last_tick = now
+        send((event, index))
+
+    try:
+        worker = spec.open()
+        ledger = open_ledger(ledger_url)
+        send(("ready", 0))
+        while True:
+            try:
+                unit: WorkUnit | None = connection.recv()
+            except EOFError:
+                os._exit(0)
+            if unit is None:
+                return
+            send(("finished", work(worker, ledger, unit, report)))
+    except MaskbatchError as error:
+        send(("failed", error))
+    except Exception as error:
+        import traceback
+
+        trace = "".join(traceback.format_exception(error))
+        send(("failed", WorkerError(f"a worker failed: {type(error).__name__}: {error}\n{trace}")))
+
+
+@dataclass(slots=True)
+class _Child:
+    """The parent's view of one worker."""
+
+    process: SpawnProcess
+    connection: Connection
+    ready: bool = False
+    unit: WorkUnit | None = None
+    begun: set[int] = field(default_factory=set)
+    heard: float = field(default_factory=time.monotonic)
+
+    def send(self, unit: WorkUnit) -> None:
+        self.unit = unit
+        self.begun = set()
+        self.heard = time.monotonic()
+        self.connection.send(unit)
+
+    def resident_mb(self) -> float:
+        try:
+            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0.0
+        return pages * PAGE_BYTES / 2**20
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class ProcessesExecutor:
+    """`execution.workers` spawned processes; see the module."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._children: list[_Child] = []
+        self._failed_starts = 0
+
+    def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
+        """See `Executor.run`."""
+        count = max(1, execution.workers)
+        try:
+            self._children = [self._start(spec, ledger_url) for _ in range(count)]
+            while not scheduler.finished:
+                self._hand_out(scheduler)
+                self._listen(scheduler)
+                self._watch(scheduler, execution)
+                while len(self._children) < count and not scheduler.finished:
+                    self._children.append(self._start(spec, ledger_url))
+            self._dismiss()
+        finally:
+            for child in self._children:
+                child.stop()
+            self._children = []
+
+    def _start(self, spec: WorkerSpec, ledger_url: str) -> _Child:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_worker_main, args=(theirs, spec, ledger_url), name="maskbatch-worker", daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Child(process, ours)
+
+    def _hand_out(self, scheduler: Scheduler) -> None:
+        for child in self._children:
+            if child.ready and child.unit is None and child.process.is_alive():
+                unit = scheduler.next()
+                if unit is None:
+                    return
+                with contextlib.suppress(OSError):  # died this instant: its unit comes back through `_listen`
+                    child.send(unit)
+
+    def _listen(self, scheduler: Scheduler) -> None:
+        by_handle = {child.connection: child for child in self._children}
+        for handle in wait(list(by_handle), timeout=POLL_S):
+            child = by_handle[handle]  # type: ignore[index]
+            try:
+                while child.connection.poll():
+                    self._hear(child, child.connection.recv(), scheduler)
+            except (EOFError, OSError):
+                self._bury(child, scheduler, "crashed")
+
+    def _hear(self, child: _Child, message: tuple[str, Any], scheduler: Scheduler) -> None:
+        kind, content = message
+        child.heard = time.monotonic()
+        if kind == "begin":
+            child.begun.add(content)
+        elif kind == "end":
+            child.begun.discard(content)
+        elif kind == "ready":
+            child.ready = True
+            self._failed_starts = 0
+        elif kind == "failed":
+            raise content
+        elif kind == "finished" and child.unit is not None:
+            unit, child.unit = child.unit, None
+            scheduler.completed(unit, content)
+
+    def _watch(self, scheduler: Scheduler, execution: Execution) -> None:
+        now = time.monotonic()
+        for child in list(self._children):
+            if child.unit is None and child.ready:
+                continue
+            if now - child.heard > execution.timeout_s:
+                self._bury(child, scheduler, "hung")
+            elif execution.max_memory_mb and child.resident_mb() > execution.max_memory_mb:
+                self._bury(child, scheduler, "out_of_memory")
+
+    def _bury(self, child: _Child, scheduler: Scheduler, cause: InputErrorCode) -> None:
+        """Remove a worker and give its unit back."""
+        if child not in self._children:
+            return
+        self._children.remove(child)
+        child.stop()
+        exit_code = child.process.exitcode
+        if child.unit is not None:
+            scheduler.lost(child.unit, cause, child.begun)
+        elif not child.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                raise WorkerError(
+                    f"workers do not start: {self._failed_starts} ended while loading (last exit code {exit_code})"
+                )
+
+    def _dismiss(self) -> None:
+        """Let idle workers end by themselves; they hold nothing that must be saved."""
+        for child in self._children:
+            with contextlib.suppress(OSError):
+                child.connection.send(None)
+        deadline = time.monotonic() + 2.0
+        for child in self._children:
+            child.process.join(max(0.0, deadline - time.monotonic()))
