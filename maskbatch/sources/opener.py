@@ -1,0 +1,164 @@
+"""Reading the bytes of one input: a local path, or a URL that fsspec understands.
+
+Special files are never waited for: a FIFO opens without blocking and is refused by what ``fstat`` says of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any
+
+from maskbatch.errors import InputError, MissingExtraError
+
+MAX_BYTES = 1 << 30
+"""Pictures of more bytes are not read. The largest that the default pixel limit lets through is about so large."""
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` is to be opened by fsspec (``s3://…``, ``https://…``, ``memory://…``)."""
+    return "://" in path
+
+
+def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        path: local path (surrogate-escaped where its name is no valid UTF-8) or a URL with ``://``.
+        max_bytes: larger files are refused before they are read.
+
+    Raises:
+        InputError: ``not_found``, ``permission``, ``empty``, ``special_file``, ``too_large`` or ``io``.
+        MissingExtraError: a URL whose file system is not installed.
+    """
+    data = _read_url(path, max_bytes) if is_url(path) else _read_local(path, max_bytes)
+    if not data:
+        raise InputError("empty", "the file is empty (0 bytes)")
+    return data
+
+
+def read_head(path: str, size: int) -> bytes:
+    """The first `size` bytes, or fewer; empty for an empty file. Errors as in `read_bytes`."""
+    if is_url(path):
+        return _read_url_head(path, size)
+    try:
+        descriptor = _open_local(path)
+        try:
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise as_input_error(error) from error
+
+
+def _read_local(path: str, max_bytes: int) -> bytes:
+    try:
+        with open(_open_local(path), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise _too_many_bytes(size, max_bytes)
+            data = file.readall()
+    except OSError as error:
+        raise as_input_error(error) from error
+    except MemoryError as error:
+        raise InputError("out_of_memory", "not enough memory to read the file") from error
+    if len(data) > max_bytes:
+        raise _too_many_bytes(len(data), max_bytes)
+    return data
+
+
+def _open_local(path: str) -> int:
+    """A descriptor of a regular file. ``O_NONBLOCK`` keeps the open of a FIFO without a writer from waiting for ever."""
+    try:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a NUL in the name
+        raise InputError("not_found", f"no file can have this name ({error})") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise InputError("special_file", f"not a regular file but {describe_mode(mode)}")
+    return descriptor
+
+
+def describe_mode(mode: int) -> str:
+    """What a person calls the kind of file in ``st_mode``."""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a FIFO (named pipe)"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISREG, "a regular file"),
+    )
+    return next((name for test, name in kinds if test(mode)), "something special")
+
+
+def as_input_error(error: OSError) -> InputError:
+    """The row that a failed system call on an input becomes."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError("not_found", "the file does not exist (any more)")
+    if isinstance(error, PermissionError):
+        return InputError("permission", "no permission to read the file")
+    if error.errno == errno.ELOOP:
+        return InputError("io", "a loop of symbolic links")
+    if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket, or a device without a driver
+        return InputError("special_file", "not a regular file but a socket or a device")
+    return InputError("io", f"reading failed: {error.strerror or type(error).__name__}")
+
+
+def _too_many_bytes(size: int, max_bytes: int) -> InputError:
+    return InputError("too_large", f"the file has {size:,} bytes; pictures of up to {max_bytes:,} bytes are read")
+
+
+def url_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path inside it.
+
+    Raises:
+        MissingExtraError: fsspec, or the package for this kind of URL, is not installed.
+        InputError: ``io`` where the store cannot be reached with these settings.
+    """
+    try:
+        import fsspec.core
+    except ImportError as error:
+        raise MissingExtraError(f"{url} needs the package fsspec: pip install fsspec") from error
+    scheme = url.partition("://")[0]
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise MissingExtraError(f"{scheme}:// needs another package: {error}") from error
+    except ValueError as error:  # a scheme that fsspec does not know
+        raise InputError("unsupported", f"{scheme}:// is no kind of address that can be read ({error})") from error
+    except Exception as error:  # each store has its own exceptions for lost networks and credentials
+        raise InputError("io", f"{scheme}:// cannot be opened: {error}") from error
+    return filesystem, str(inner)
+
+
+def _read_url(url: str, max_bytes: int) -> bytes:
+    filesystem, inner = url_filesystem(url)
+    try:
+        size = filesystem.size(inner)
+        if size is not None and size > max_bytes:
+            raise _too_many_bytes(size, max_bytes)
+        data = bytes(filesystem.cat_file(inner, end=max_bytes + 1 if size is None else None))
+    except InputError:
+        raise
+    except OSError as error:
+        raise as_input_error(error) from error
+    except Exception as error:
+        raise InputError("io", f"reading failed: {type(error).__name__}: {error}") from error
+    if len(data) > max_bytes:
+        raise _too_many_bytes(len(data), max_bytes)
+    return data
+
+
+def _read_url_head(url: str, size: int) -> bytes:
+    filesystem, inner = url_filesystem(url)
+    try:
+        with filesystem.open(inner, "rb") as file:
+            return bytes(file.read(size))
+    except OSError as error:
+        raise as_input_error(error) from error
+    except Exception as error:
+        raise InputError("io", f"reading failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,230 @@
+"""All still pictures but JPEG, through Pillow.
+
+The file classes of Pillow are used directly: the format is already known, and `PIL.Image.open` would apply Pillow's own
+pixel limit, which lies below ours, and warn on standard error. Formats that run other programs or contain scripts (EPS,
+PDF, WMF) are not in the list.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from maskbatch.errors import InputError
+from maskbatch.types import Image, Problem
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_CLASSES = {
+    "png": ("PIL.PngImagePlugin", "PngImageFile"),
+    "gif": ("PIL.GifImagePlugin", "GifImageFile"),
+    "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "avif": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "jpeg2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "ppm": ("PIL.PpmImagePlugin", "PpmImageFile"),
+    "qoi": ("PIL.QoiImagePlugin", "QoiImageFile"),
+    "ico": ("PIL.IcoImagePlugin", "IcoImageFile"),
+    "heif": ("pi_heif", "HeifImageFile"),
+}
+FORMATS = frozenset(_CLASSES)
+"""Keys of `maskbatch.sources.sniff.Kind` that `decode` takes."""
+
+_ORIENTATION = 274
+# These decoders write into the picture strip by strip, so that a failed one leaves the part above the damage.
+_DECODED_IN_STRIPS = frozenset({"png", "gif", "bmp", "tiff", "ppm", "qoi"})
+
+
+def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, int, list[Problem]]:
+    """Decode the first picture in `data`.
+
+    Args:
+        data: the whole file.
+        key: its format, one of `FORMATS`.
+        title: the format in words, for messages.
+        max_pixels: pictures with more pixels are refused by their header.
+
+    Returns:
+        H×W×3 uint8 BGR as stored, the Exif orientation (1 to 8) still to be applied, and remarks. Pictures that are
+        transparent somewhere lie on white, as a browser shows them. Samples of 16 bits keep their upper 8.
+        Colour profiles are not applied.
+
+    Raises:
+        InputError: ``too_large``, ``truncated``, ``corrupt``, ``unsupported`` or ``out_of_memory``.
+    """
+    with _without_pillow_warnings():
+        try:
+            if key == "webp":
+                _check_webp_canvas(data, max_pixels)
+            return _decode(data, key, title, max_pixels)
+        except InputError:
+            raise
+        except MemoryError as error:
+            raise InputError("out_of_memory", f"not enough memory to decode {title}") from error
+        except Exception as error:  # Pillow's readers raise whatever broken bytes make them raise
+            raise _as_input_error(error, title) from error
+
+
+def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, int, list[Problem]]:
+    with _open(data, key, title) as file:
+        check_pixels(*file.size, max_pixels)
+        problems: list[Problem] = []
+        try:
+            file.load()
+        except InputError:
+            raise
+        except Exception as error:
+            failure = _as_input_error(error, title)
+            # The core image is there although `load` failed; Pillow's own way to it is a switch for the whole process.
+            if key not in _DECODED_IN_STRIPS or getattr(file, "_im", None) is None or file.im.getbbox() is None:
+                raise failure from error
+            problems.append(Problem("partial", failure.code, f"{failure.message}; what is missing is black"))
+            file.tile = []
+        image = _as_bgr(file, title)
+        if not problems:
+            problems += _animation(file)
+        return image, _orientation(file), problems
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by the size that its header gives.
+
+    Raises:
+        InputError: ``too_large``, or ``corrupt`` for a picture without pixels.
+    """
+    if width <= 0 or height <= 0:
+        raise InputError("corrupt", f"the header gives a size of {width}×{height}")
+    if width * height > max_pixels:
+        raise InputError(
+            "too_large",
+            f"{width}×{height} are {width * height:,} pixels, more than the {max_pixels:,} of --max-pixels; "
+            "it was not decoded",
+        )
+
+
+def _open(data: bytes, key: str, title: str) -> ImageFile:
+    module, name = _CLASSES[key]
+    try:
+        opener = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        hint = "install the package pi-heif to read it" if key == "heif" else f"this needs {module}"
+        raise InputError("unsupported", f"{title}: {hint}") from error
+    file: ImageFile = opener(io.BytesIO(data))
+    return file
+
+
+def _as_bgr(file: ImageFile, title: str) -> Image:
+    mode = file.mode
+    if mode.startswith("I;16") or mode == "I":
+        # 16-bit grey comes as I;16, and as I (32 bits) from formats that say so themselves (PNM).
+        samples = np.asarray(file)
+        grey = np.clip(samples, 0, 65535).astype(np.uint16)
+        return np.asarray(cv2.cvtColor((grey >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
+    if mode == "F":
+        raise InputError("unsupported", f"{title} of floating-point samples; convert it to 8 or 16 bits")
+    if file.has_transparency_data:
+        rgba = np.asarray(file.convert("RGBA"))
+        return _on_white(rgba)
+    if mode == "L":
+        return np.asarray(cv2.cvtColor(np.asarray(file), cv2.COLOR_GRAY2BGR), np.uint8)
+    rgb = np.asarray(file if mode == "RGB" else file.convert("RGB"))
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _on_white(rgba: Image) -> Image:
+    """Most pictures with an alpha channel are opaque; only the others pay for the blending."""
+    alpha = rgba[:, :, 3]
+    bgr = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR), np.uint8)
+    if alpha.min() == 255:
+        return bgr
+    weight = alpha.astype(np.uint16)[:, :, None]
+    blended = bgr * weight + (255 - weight) * np.uint16(255)
+    return ((blended + 127) // 255).astype(np.uint8)
+
+
+def _animation(file: ImageFile) -> list[Problem]:
+    if not getattr(file, "is_animated", False):
+        return []
+    try:
+        count = int(getattr(file, "n_frames", 1))
+    except Exception:  # a broken later frame says nothing about the first
+        return [Problem("ok", None, "first frame of an animation")]
+    what = "pages" if file.format == "TIFF" else "frames of an animation"
+    return [Problem("ok", None, f"first of {count} {what}")]
+
+
+def _orientation(file: ImageFile) -> int:
+    # TIFF is already turned by Pillow while it loads, and says 1 afterwards.
+    try:
+        value = file.getexif().get(_ORIENTATION, 1)
+    except Exception:  # unreadable metadata of a readable picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
+    """Pillow reserves the whole canvas of a WebP file when it opens it, so its size is looked up before (RFC 9649)."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise InputError("truncated", "the WebP picture ends inside its header")
+    if chunk == b"VP8X":
+        width = int.from_bytes(body[4:7], "little") + 1
+        height = int.from_bytes(body[7:10], "little") + 1
+    elif chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+        if width == 0 or height == 0:
+            raise InputError("corrupt", "the WebP picture has a broken header")
+    check_pixels(width, height, max_pixels)
+
+
+def _as_input_error(error: Exception, title: str) -> InputError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if type(error).__name__ == "DecompressionBombError":
+        return InputError("too_large", f"{title} with more pixels than can be read safely")
+    if "truncat" in text.lower() or "not enough" in text.lower() or isinstance(error, EOFError):
+        return InputError("truncated", f"{title} that ends early ({text})")
+    if isinstance(error, NotImplementedError) or "unsupported" in text.lower() or "unknown pixel mode" in text.lower():
+        return InputError("unsupported", f"{title} of a variant that is not read ({text})")
+    return InputError("corrupt", f"{title} whose data are damaged ({text})")
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters: Any = None
+
+
+@contextmanager
+def _without_pillow_warnings() -> Iterator[None]:
+    """Pillow reports odd metadata as Python warnings, which would end up on the terminal amid the progress bar.
+
+    `warnings.catch_warnings` alone is not for threads: the first to enter saves the filters and the last to leave puts
+    them back.
+    """
+    global _quiet_depth, _quiet_filters  # noqa: PLW0603
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.__exit__(None, None, None)
