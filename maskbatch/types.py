@@ -247,6 +247,30 @@ class Receipt:
     wall_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class UnitRows:
+    """What a worker made of a unit: the part file's bytes, and what its receipt will say."""
+
+    part: bytes
+    rows: int
+    results: tuple[PieceResult, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A worker's answer to a video nobody had looked into: it is long, and these are its parts."""
+
+    pieces: tuple[Piece, ...]
+
+
+Event = Literal["begin", "end", "tick"]
+Report = Callable[[Event, int], None]
+"""Called by a worker while it works: a piece (by index) begins, ends, or something moved. May be called from its threads."""
+
+
 def whole(source: Source) -> Piece:
     """The piece that is all of a picture, or a video still to be looked into."""
     return Piece(source, parts=1 if source.media == "image" else 0)

@@ -1,0 +1,81 @@
+"""The command line: one file per verb, each thin. Nothing heavy is imported until a verb runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+VERBS = ("scan", "status", "summary", "demo", "evaluate", "bench", "models", "warmup", "doctor")
+EXPORT_HINT = (
+    "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
+    "(or `pip install ./export`)"
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from maskbatch import __version__
+
+        typer.echo(f"maskbatch {__version__}")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """The Typer application with all verbs."""
+    app = typer.Typer(
+        name="maskbatch",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out.",
+    )
+
+    @app.callback()
+    def _main(
+        _version_flag: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        ] = False,
+    ) -> None:
+        """Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out."""
+
+    for verb in VERBS:
+        importlib.import_module(f"maskbatch.cli.{verb}").register(app)
+    _add_installed_commands(app)
+    return app
+
+
+def _add_installed_commands(app: typer.Typer) -> None:
+    """`maskbatch export …` comes from the workshop's own package, where that is installed."""
+    installed = {point.name: point for point in entry_points(group="maskbatch.commands")}
+    if "export" in installed and (len(sys.argv) < 2 or sys.argv[1] == "export"):
+        app.add_typer(
+            installed["export"].load(), name="export", help="Make models: data set, training, evaluation, conversion."
+        )
+        return
+
+    @app.command("export", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def _export(_context: typer.Context) -> None:
+        """Make models: data set, training, evaluation, conversion (needs the package maskbatch-export)."""
+        typer.echo(f"error: {EXPORT_HINT}", err=True)
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the `maskbatch` command."""
+    from maskbatch.errors import EXIT_INTERRUPTED, MaskbatchError
+
+    try:
+        build_app()()
+    except MaskbatchError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `maskbatch … | head`
+        sys.exit(0)

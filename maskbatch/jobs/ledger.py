@@ -17,25 +17,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from maskbatch.errors import SettingsChangedError
 from maskbatch.jobs import receipts
 from maskbatch.jobs.store import LocalStore, Store
-from maskbatch.types import Piece, PieceResult, Receipt, Source, WorkUnit, whole
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRows:
-    """What a worker made of a unit: the part file's bytes, and what its receipt will say."""
-
-    part: bytes
-    rows: int
-    results: tuple[PieceResult, ...]
-    labels: dict[str, int] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)
-    started: float = 0.0
+from maskbatch.types import Piece, PieceResult, Receipt, Source, UnitRows, WorkUnit, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +64,7 @@ class Ledger:
         for folder in ("receipts", "parts"):  # receipts first: without them the parts are nothing
             for name in self.store.names(folder):
                 self.store.remove(f"{folder}/{name}")
+        self.store.remove("plan.json")
         self.store.remove("key.json")
 
     def clear_temporaries(self) -> None:

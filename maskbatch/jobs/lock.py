@@ -107,3 +107,23 @@ def describe(holder: dict[str, object]) -> str:
     if not holder:
         return "holder unknown"
     return f"host {holder.get('host', 'unknown')}, process {holder.get('pid', 'unknown')}"
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock at `path` now, or None; takes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        holder = Lock._read(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return describe(holder)
+        except OSError:
+            pass
+        fresh = holder and time.time() - float(str(holder.get("heartbeat", 0))) < STALE_AFTER_S
+        return describe(holder) if fresh and holder.get("host") != socket.gethostname() else None
+    finally:
+        os.close(descriptor)

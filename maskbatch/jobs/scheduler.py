@@ -8,12 +8,11 @@ becomes an error row. An executor that does not know the suspects (no messages f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 from maskbatch.errors import InputErrorCode, WorkerError
-from maskbatch.jobs.ledger import DonePiece, Ledger, UnitRows
+from maskbatch.jobs.ledger import DonePiece, Ledger
 from maskbatch.jobs.units import Backlog, make_unit
-from maskbatch.types import Piece, PieceResult, Receipt, WorkUnit
+from maskbatch.types import PieceResult, Receipt, Split, UnitRows, WorkUnit
 
 MAX_DEATHS_WITHOUT_WORK = 5
 
@@ -22,13 +21,6 @@ WHAT_HAPPENED: dict[InputErrorCode, str] = {
     "hung": "no progress within the time limit (--timeout)",
     "out_of_memory": "reading this input needed more memory than a worker may use",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A worker's answer to a video nobody had looked into: it is long, and these are its parts."""
-
-    pieces: tuple[Piece, ...]
 
 
 class Scheduler:
@@ -132,5 +124,4 @@ class Scheduler:
             error=cause,
             message=WHAT_HAPPENED.get(cause, cause),
         )
-        receipt = self._ledger.commit(unit, UnitRows(part=b"", rows=0, results=(result,)))
-        self._on_receipt(replace(receipt, stages={}))
+        self._on_receipt(self._ledger.commit(unit, UnitRows(part=b"", rows=0, results=(result,))))

@@ -1,0 +1,21 @@
+"""Executors by name. They differ in where workers run, and in nothing else."""
+
+from __future__ import annotations
+
+from maskbatch.config import ExecutorName
+from maskbatch.jobs.executors.base import Executor
+
+
+def make_executor(name: ExecutorName) -> Executor:
+    """The executor of this name; raises MissingExtraError where its extra is not installed."""
+    if name == "inline":
+        from maskbatch.jobs.executors.inline import InlineExecutor
+
+        return InlineExecutor()
+    if name == "ray":
+        from maskbatch.jobs.executors.ray import RayExecutor
+
+        return RayExecutor()
+    from maskbatch.jobs.executors.processes import ProcessesExecutor
+
+    return ProcessesExecutor()

@@ -6,19 +6,13 @@ final, both inside the worker's process, so that pictures and rows never travel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from maskbatch.config import Execution
-from maskbatch.jobs.ledger import Ledger, UnitRows
-from maskbatch.jobs.scheduler import Scheduler, Split
+from maskbatch.jobs.ledger import Ledger
+from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.jobs.store import open_store
-from maskbatch.types import Receipt, WorkUnit
-
-Event = Literal["begin", "end", "tick"]
-Report = Callable[[Event, int], None]
-"""Called by a worker while it works: a piece (by index) begins, ends, or something moved. May be called from its threads."""
+from maskbatch.types import Receipt, Report, Split, UnitRows, WorkUnit
 
 
 class Worker(Protocol):
@@ -43,14 +37,6 @@ class Executor(Protocol):
 
         Raises WorkerError when workers cannot go on, and KeyboardInterrupt after stopping them when interrupted.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A unit's answer as it comes back from a worker."""
-
-    unit: str
-    answer: Receipt | Split
 
 
 def work(worker: Worker, ledger: Ledger, unit: WorkUnit, report: Report) -> Receipt | Split:

@@ -21,9 +21,9 @@ from typing import Any
 
 from maskbatch.config import Execution
 from maskbatch.errors import InputErrorCode, MaskbatchError, WorkerError
-from maskbatch.jobs.executors.base import Event, WorkerSpec, open_ledger, work
+from maskbatch.jobs.executors.base import WorkerSpec, open_ledger, work
 from maskbatch.jobs.scheduler import Scheduler
-from maskbatch.types import WorkUnit
+from maskbatch.types import Event, WorkUnit
 
 POLL_S = 0.5
 TICK_S = 0.25

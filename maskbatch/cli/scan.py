@@ -1,0 +1,300 @@
+"""`maskbatch scan`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from maskbatch.config import ScanConfig
+    from maskbatch.scanning import ScanSummary
+
+# Panels of `--help`, in the order in which a user needs them.
+MODELS = "Models and faces"
+VIDEO = "Video"
+WHEN = "When and where"
+PICTURES = "Pictures out"
+SPEED = "Speed and limits"
+OUTPUT = "Run and output"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("scan", no_args_is_help=True)(scan)
+
+
+def scan(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files, folders (recursive), globs, URLs, @LIST (a file with a path per line) or - (paths on standard input).",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="The table to write; a folder ending in / gives a data set.")
+    ] = "results.parquet",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="Face detector: retinaface, yunet, centerface, scrfd, or NAME:FILE.onnx.", rich_help_panel=MODELS
+        ),
+    ] = "retinaface",
+    classifier: Annotated[
+        str, typer.Option(help="Mask classifier: a registered name or an ONNX file.", rich_help_panel=MODELS)
+    ] = "mask_mobilenet_v2",
+    det_size: Annotated[
+        int,
+        typer.Option(
+            min=64,
+            max=4096,
+            help="Long side of the detector's input in pixels (multiple of 32).",
+            rich_help_panel=MODELS,
+        ),
+    ] = 640,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Drop faces with a lower detector score.", rich_help_panel=MODELS)
+    ] = 0.5,
+    min_face: Annotated[
+        int, typer.Option(min=0, help="Drop faces smaller than this many pixels (longer side).", rich_help_panel=MODELS)
+    ] = 0,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"],
+        typer.Option(help="Model variant; auto is the fastest that the device runs well.", rich_help_panel=MODELS),
+    ] = "auto",
+    every: Annotated[
+        str | None,
+        typer.Option(
+            help="Look at the first frame at or after each multiple of this time: 1s, 500ms, 2m. [default: 1s]",
+            show_default=False,
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.0001, help="The same as frames per second of video.", rich_help_panel=VIDEO)
+    ] = None,
+    keyframes: Annotated[
+        bool, typer.Option("--keyframes", help="Look at key frames only (fastest).", rich_help_panel=VIDEO)
+    ] = False,
+    all_frames: Annotated[bool, typer.Option("--all", help="Look at every frame.", rich_help_panel=VIDEO)] = False,
+    start: Annotated[
+        str | None, typer.Option(help="Begin at this time in each video: 90s, 1:30, 01:02:03.", rich_help_panel=VIDEO)
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="End before this time in each video.", rich_help_panel=VIDEO)] = None,
+    gate: Annotated[
+        Literal["none", "motion"],
+        typer.Option(help="motion: frames in which nothing moves are not searched for faces.", rich_help_panel=VIDEO),
+    ] = "none",
+    gate_refresh: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="With the gate, search at least one frame in so many seconds.", rich_help_panel=VIDEO
+        ),
+    ] = 10.0,
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track", help="Follow persons within each video; writes results.tracks.parquet.", rich_help_panel=VIDEO
+        ),
+    ] = False,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Camera name of all inputs. [default: from the file name or folder]", rich_help_panel=WHEN),
+    ] = None,
+    time_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="How file names tell camera and time, tried before the usual patterns.", rich_help_panel=WHEN
+        ),
+    ] = None,
+    start_time: Annotated[
+        str | None,
+        typer.Option(help="Wall-clock time (ISO 8601) of the first frame of every video.", rich_help_panel=WHEN),
+    ] = None,
+    timezone: Annotated[
+        str,
+        typer.Option(
+            help="Time zone of file names and of times without an offset, e.g. Europe/Berlin.", rich_help_panel=WHEN
+        ),
+    ] = "UTC",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV with path,camera,start_time; overrides all of the above.", rich_help_panel=WHEN),
+    ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write pictures and videos with boxes, labels and confidences here.", rich_help_panel=PICTURES
+        ),
+    ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(help="Write every face here, in a folder per label.", rich_help_panel=PICTURES)
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Blur every detected face in what is written.", rich_help_panel=PICTURES)
+    ] = False,
+    boxes: Annotated[
+        bool, typer.Option("--boxes/--no-boxes", help="Draw boxes and labels.", rich_help_panel=PICTURES)
+    ] = True,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"],
+        typer.Option(help="auto is the best that works; any other is that one or an error.", rich_help_panel=SPEED),
+    ] = "auto",
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", "-j", min=0, help="Worker processes; 0 is one per core, or one per GPU.", rich_help_panel=SPEED
+        ),
+    ] = 0,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="Pictures per detector call, faces per classifier call; 0 suits the device.",
+            rich_help_panel=SPEED,
+        ),
+    ] = 0,
+    prefetch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Megabytes of decoded pictures that may wait for the models, per worker.", rich_help_panel=SPEED
+        ),
+    ] = 64,
+    decode_threads: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=256,
+            help="Threads per worker that read and decode ahead; 0 suits the device.",
+            rich_help_panel=SPEED,
+        ),
+    ] = 0,
+    executor: Annotated[
+        Literal["auto", "inline", "processes", "ray"], typer.Option(help="Where workers run.", rich_help_panel=SPEED)
+    ] = "auto",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster, with --executor ray: auto or HOST:PORT. [default: a local one]",
+            show_default=False,
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=1.0, help="Seconds without any progress after which a worker is replaced.", rich_help_panel=SPEED
+        ),
+    ] = 120.0,
+    max_memory: Annotated[
+        int, typer.Option(min=0, help="Megabytes at which a worker is replaced; 0 is no limit.", rich_help_panel=SPEED)
+    ] = 4096,
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Pictures and frames with more pixels are refused before decoding.", rich_help_panel=SPEED
+        ),
+    ] = 250_000_000,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many inputs.", rich_help_panel=OUTPUT)] = None,
+    hash_inputs: Annotated[
+        bool, typer.Option("--hash", help="Record the SHA-256 of every input.", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            "-n",
+            help="Find the inputs, check models, device and output, and stop.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing result.", rich_help_panel=OUTPUT)
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Forget the work of an interrupted run instead of continuing it.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    progress: Annotated[
+        Literal["auto", "bar", "text", "jsonl", "none"],
+        typer.Option(help="How progress is shown, on standard error.", rich_help_panel=OUTPUT),
+    ] = "auto",
+    json_summary: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on standard output.", rich_help_panel=OUTPUT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Find every face in pictures and videos, say how it wears its mask, and write one table.
+
+    Writes RESULTS.parquet (a row per face), RESULTS.inputs.parquet (a row per input, none is lost) and RESULTS.run.json. An interrupted
+    scan continues when the same command is given again. Exit code: 0 all inputs ok, 1 fatal, 2 usage, 3 some inputs failed or
+    are partial, 130 interrupted.
+    """
+    from maskbatch import config as c
+    from maskbatch.cli.reporters import make_reporter
+    from maskbatch.cli.values import sampling_from
+    from maskbatch.errors import EXIT_INTERRUPTED, UsageError
+    from maskbatch.scanning import scan as run_scan
+
+    if det_size % 32:
+        raise UsageError(f"--det-size {det_size}: must be a multiple of 32")
+    if not boxes and not redact:
+        raise UsageError("--no-boxes leaves nothing to draw; use it together with --redact")
+    if redact and annotate is None and crops is None:
+        raise UsageError("--redact needs --annotate DIR or --crops DIR")
+    config = c.ScanConfig(
+        detection=c.Detection(detector, classifier, det_size, min_score, min_face, precision),
+        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
+        limits=c.Limits(max_pixels),
+        execution=c.Execution(
+            device=device,
+            workers=workers,
+            executor=executor,
+            batch_size=batch_size,
+            prefetch_mb=prefetch,
+            decode_threads=decode_threads,
+            timeout_s=timeout,
+            max_memory_mb=max_memory,
+            ray_address=ray_address,
+        ),
+        when_where=c.WhenWhere(camera, time_pattern, start_time, timezone, manifest),
+        extras=c.Extras(annotate, crops, redact, boxes, track, hash_inputs),
+    )
+    reporter = make_reporter("none" if quiet else progress)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        summary = run_scan(
+            paths, out, config, overwrite=overwrite, restart=restart, limit=limit, dry_run=dry_run, reporter=reporter
+        )
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command continues where it stopped", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if json_summary:
+        import json
+
+        typer.echo(json.dumps(summary.as_dict(), indent=1, default=str))
+    elif not quiet:
+        _print(summary, config)
+    raise typer.Exit(summary.exit_code)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _print(summary: ScanSummary, config: ScanConfig) -> None:
+    """The summary for a person."""
+    from maskbatch.cli.reporters import printable
+    from maskbatch.cli.summary_text import summary_lines
+
+    for line in summary_lines(summary, config):
+        typer.echo(printable(line))

@@ -1,0 +1,32 @@
+"""`maskbatch status`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("status", no_args_is_help=True)(status)
+
+
+def status(
+    work: Annotated[
+        str, typer.Argument(metavar="WORK", help="The result (results.parquet) or its work folder (results.work).")
+    ],
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Say what of a scan is done, what failed and what is left, while it runs or after it was interrupted."""
+    import json
+
+    from maskbatch.cli.reporters import printable
+    from maskbatch.jobs.status import read_status
+
+    found = read_status(work)
+    if json_out:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    for line in found.lines():
+        typer.echo(printable(line))

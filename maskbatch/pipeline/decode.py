@@ -1,0 +1,188 @@
+"""The decoding side of a worker: pieces in, frames out, in order, ahead of the models and within a budget of bytes.
+
+A unit's pictures are read and decoded by a few threads, at most one picture per thread beyond the queue's budget; a video by one
+thread, since its frames depend on each other. Each event carries the index of its piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from maskbatch.config import ScanConfig
+from maskbatch.errors import InputError
+from maskbatch.pipeline.prefetch import ByteQueue, Closed
+from maskbatch.sources.images import decode_image
+from maskbatch.sources.opener import open_binary, read_bytes
+from maskbatch.sources.videos import VideoReader
+from maskbatch.types import Frame, Piece, PieceResult, Problem, Report, WorkUnit
+
+HASH_BLOCK = 1 << 20
+
+
+@dataclass(slots=True)
+class Decoded:
+    """One event of the decoding side: a frame, or (with `frame` None) the end of a piece."""
+
+    index: int
+    frame: Frame | None
+
+
+def new_result(piece: Piece) -> PieceResult:
+    """The result of a piece of which nothing is known yet."""
+    source = piece.source
+    return PieceResult(source.name, source.fingerprint, part=piece.part, parts=max(1, piece.parts))
+
+
+class Decoder:
+    """Decodes the pieces of one unit ahead of its reader.
+
+    Args:
+        unit: what to decode.
+        config: sampling, limits, prefetch budget and threads.
+        cover: long side in pixels that a decoded picture must at least have, for the detector's sake.
+        report: told when a piece begins, and that something moves.
+
+    Attributes:
+        results: one per piece; complete once the piece's end event has been delivered, except faces and model times.
+        decode_s: seconds of CPU spent reading and decoding so far.
+    """
+
+    def __init__(self, unit: WorkUnit, config: ScanConfig, cover: int, report: Report) -> None:
+        self._unit = unit
+        self._config = config
+        self._cover = cover
+        self._report = report
+        self.results = [new_result(piece) for piece in unit.pieces]
+
+    @property
+    def decode_s(self) -> float:
+        return sum(result.decode_s for result in self.results)
+
+    @contextmanager
+    def events(self) -> Iterator[Iterator[Decoded]]:
+        """The events in order; the threads have ended when the block is left, whatever happened in it."""
+        queue: ByteQueue[Decoded] = ByteQueue(self._config.execution.prefetch_mb << 20)
+        thread = threading.Thread(target=self._produce, args=(queue,), name="maskbatch-decode", daemon=True)
+        thread.start()
+        try:
+            yield iter(queue)
+        finally:
+            queue.close()
+            thread.join()
+
+    def _produce(self, queue: ByteQueue[Decoded]) -> None:
+        try:
+            threads = max(1, self._config.execution.decode_threads)
+            images = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "image"]
+            videos = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "video"]
+            if images:
+                self._produce_images(queue, images, threads)
+            for index, piece in videos:
+                self._produce_video(queue, index, piece)
+        except Closed:
+            queue.finish()
+        except BaseException as error:
+            queue.finish(error)
+        else:
+            queue.finish()
+
+    def _produce_images(self, queue: ByteQueue[Decoded], images: list[tuple[int, Piece]], threads: int) -> None:
+        if threads == 1:
+            for index, piece in images:
+                self._put(queue, index, self._decode_image(index, piece))
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="maskbatch-decode") as pool:
+            ahead: deque[tuple[int, Future[Frame | None]]] = deque()
+            todo = iter(images)
+            try:
+                for index, piece in todo:
+                    ahead.append((index, pool.submit(self._decode_image, index, piece)))
+                    if len(ahead) > threads:
+                        first, future = ahead.popleft()
+                        self._put(queue, first, future.result())
+                while ahead:
+                    first, future = ahead.popleft()
+                    self._put(queue, first, future.result())
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    @staticmethod
+    def _put(queue: ByteQueue[Decoded], index: int, frame: Frame | None) -> None:
+        if frame is not None:
+            queue.put(Decoded(index, frame), frame.image.nbytes)
+        queue.put(Decoded(index, None), 0)
+
+    def _decode_image(self, index: int, piece: Piece) -> Frame | None:
+        self._report("begin", index)
+        result = self.results[index]
+        started = time.thread_time()
+        frame = None
+        try:
+            data = read_bytes(piece.source.path)
+            if self._config.extras.hash:
+                result.sha256 = hashlib.sha256(data).hexdigest()
+            frame = decode_image(data, cover=self._cover, max_pixels=self._config.limits.max_pixels)
+            result.width, result.height, result.frames_read = frame.width, frame.height, 1
+            if frame.problem is not None:
+                result.note(frame.problem)
+        except Exception as error:
+            result.note(as_problem(error))
+            result.frames_failed = 1
+        result.decode_s += time.thread_time() - started
+        return frame
+
+    def _produce_video(self, queue: ByteQueue[Decoded], index: int, piece: Piece) -> None:
+        self._report("begin", index)
+        result = self.results[index]
+
+        def tick() -> None:
+            self._report("tick", index)
+
+        started = time.thread_time()
+        config = self._config
+        try:
+            if config.extras.hash and piece.part == 0:
+                result.sha256 = _hash_file(piece.source.path, tick)
+            with VideoReader(piece, config.sampling, config.limits, self._cover, tick) as reader:
+                try:
+                    for frame in reader:
+                        result.decode_s += time.thread_time() - started
+                        queue.put(Decoded(index, frame), frame.image.nbytes + frame.width * frame.height * 3 // 2)
+                        started = time.thread_time()
+                finally:
+                    reader.fill(result)
+        except Closed:
+            raise
+        except Exception as error:
+            result.note(as_problem(error))
+        result.decode_s += time.thread_time() - started
+        queue.put(Decoded(index, None), 0)
+
+
+def as_problem(error: Exception) -> Problem:
+    """What an exception while reading an input says in the inputs table.
+
+    Anything but an InputError is a defect of ours or of a decoder; it costs its input, not the run, and is named as such.
+    """
+    if isinstance(error, InputError):
+        return Problem("error", error.code, error.message)
+    if isinstance(error, MemoryError):
+        return Problem("error", "out_of_memory", "not enough memory to decode this input")
+    return Problem("error", "internal", f"unexpected {type(error).__name__} while decoding: {error}")
+
+
+def _hash_file(path: str, tick: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    with open_binary(path) as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+            tick()
+    return digest.hexdigest()

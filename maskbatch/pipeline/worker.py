@@ -1,0 +1,178 @@
+"""The worker: models loaded once, then units turned into rows.
+
+    decode (threads, ahead) ─▶ detect ─▶ crop ─▶ classify ─▶ rows
+
+Detector batches are filled across pictures, classifier batches across the faces of many pictures; the last one is padded by the
+model's wrapper. A row depends on its own frame alone, so it does not matter which others were in the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from maskbatch.classify.classifier import MaskClassifier, make_classifier
+from maskbatch.classify.crops import crop_faces, crops_need_full
+from maskbatch.config import ScanConfig
+from maskbatch.detect import make_detector
+from maskbatch.detect.base import Detector
+from maskbatch.errors import InputError
+from maskbatch.pipeline.decode import Decoded, Decoder, as_problem, new_result
+from maskbatch.pipeline.rows import RowBuffer
+from maskbatch.runtime import Device
+from maskbatch.sources.videos import split_video
+from maskbatch.types import Detections, Frame, Image, Report, Split, UnitRows, WorkUnit
+
+
+@dataclass(frozen=True, slots=True)
+class ScanWorkerSpec:
+    """What a worker process needs to make its worker."""
+
+    config: ScanConfig
+    device: Device
+
+    def open(self) -> ScanWorker:
+        """Load the models; raises ModelError or DeviceError."""
+        cv2.setNumThreads(1)  # a worker per core: OpenCV's own threads would only take cores from the other workers
+        config, batch_size = self.config, self.config.execution.batch_size
+        return ScanWorker(
+            config,
+            make_detector(config.detection, self.device, batch_size),
+            make_classifier(config.detection, self.device, batch_size),
+        )
+
+
+class ScanWorker:
+    """Turns units into rows. Not thread-safe; one per process."""
+
+    def __init__(self, config: ScanConfig, detector: Detector, classifier: MaskClassifier) -> None:
+        self._config = config
+        self._detector = detector
+        self._classifier = classifier
+
+    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+        """Process one unit. Errors of its inputs are in the result; an exception is one of the models or of this machine."""
+        started = time.monotonic()
+        piece = unit.pieces[0]
+        if piece.parts == 0:
+            report("begin", 0)
+            try:
+                execution, config = self._config.execution, self._config
+                pieces = split_video(piece.source, config.sampling, execution.unit_seconds, config.limits)
+            except InputError as error:
+                result = new_result(piece)
+                result.note(as_problem(error))
+                report("end", 0)
+                return UnitRows(b"", 0, (result,), started=started)
+            if len(pieces) > 1:
+                report("end", 0)
+                return Split(pieces)
+            unit = WorkUnit(unit.id, pieces)
+        return UnitRun(self._config, self._detector, self._classifier, unit, report).run(started)
+
+
+class UnitRun:
+    """The state of one unit while it runs: what waits for the detector, what waits for the classifier, and the rows so far."""
+
+    def __init__(
+        self, config: ScanConfig, detector: Detector, classifier: MaskClassifier, unit: WorkUnit, report: Report
+    ) -> None:
+        self._config = config
+        self._detector = detector
+        self._classifier = classifier
+        self._unit = unit
+        self._report = report
+        self._waiting: list[Decoded] = []
+        self._crops: list[Image] = []
+        self._crop_owners: list[int] = []
+        self._rows = RowBuffer()
+        self._seconds = dict.fromkeys(("detect", "crop", "classify", "write"), 0.0)
+        self._decoder = Decoder(unit, config, detector.det_size, report)
+
+    def run(self, started: float) -> UnitRows:
+        """Decode, detect, classify; see `ScanWorker.run`."""
+        with self._decoder.events() as events:
+            for event in events:
+                self._take(event)
+            self._detect()
+            self._classify(everything=True)
+        clock = time.thread_time()
+        part, rows = self._rows.to_parquet([result.faces for result in self._decoder.results])
+        self._seconds["write"] += time.thread_time() - clock
+        return UnitRows(
+            part=part,
+            rows=rows,
+            results=tuple(self._decoder.results),
+            labels=self._rows.labels(),
+            stages={"decode": self._decoder.decode_s, **self._seconds},
+            started=started,
+        )
+
+    def _take(self, event: Decoded) -> None:
+        result = self._decoder.results[event.index]
+        if event.frame is None:
+            self._report("end", event.index)
+        elif event.frame.skip_detection:
+            self._report("tick", event.index)
+        elif event.frame.image.size == 0:
+            result.frames_failed += 1
+        else:
+            self._waiting.append(event)
+            if len(self._waiting) >= self._detector.batch_size:
+                self._detect()
+            self._report("tick", event.index)
+
+    def _detect(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        clock = time.thread_time()
+        found = self._detector.detect([event.frame.image for event in waiting if event.frame is not None])
+        spent = time.thread_time() - clock
+        self._seconds["detect"] += spent
+        for event, detections in zip(waiting, found, strict=True):
+            self._decoder.results[event.index].detect_s += spent / len(waiting)
+            if event.frame is not None and len(detections):
+                clock = time.thread_time()
+                self._crop(event.index, event.frame, detections)
+                self._seconds["crop"] += time.thread_time() - clock
+        self._classify()
+
+    def _crop(self, index: int, frame: Frame, found: Detections) -> None:
+        """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well."""
+        scale = frame.scale
+        boxes = found.scaled(1 / scale) if scale != 1 else found
+        if self._config.detection.min_face > 0:
+            sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).max(axis=1)
+            keep = sides >= self._config.detection.min_face
+            found, boxes = found.select(keep), boxes.select(keep)
+        if not len(boxes):
+            return
+        crops = crop_faces(frame.image, found.boxes)
+        if scale < 1:
+            blurred = crops_need_full(found.boxes, scale)
+            if blurred.any():
+                try:
+                    crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred])
+                except InputError as error:  # decodes reduced but not in full: the reduced crop is what there is
+                    self._decoder.results[index].note(as_problem(error))
+        self._rows.add(frame, boxes, crops)
+        self._crops.extend(crops)
+        self._crop_owners.extend([index] * len(crops))
+        self._decoder.results[index].faces += len(crops)
+
+    def _classify(self, everything: bool = False) -> None:
+        """Classify full batches of waiting crops, or all of them."""
+        size = self._classifier.batch_size
+        while len(self._crops) >= size or (everything and self._crops):
+            crops, owners = self._crops[:size], self._crop_owners[:size]
+            del self._crops[:size], self._crop_owners[:size]
+            clock = time.thread_time()
+            self._rows.add_probabilities(self._classifier.classify(np.stack(crops)))
+            spent = time.thread_time() - clock
+            self._seconds["classify"] += spent
+            for owner in owners:
+                self._decoder.results[owner].classify_s += spent / len(owners)

@@ -1,0 +1,275 @@
+"""Parts become the result: one pass over the sources in their order, with a bounded number of rows in memory.
+
+The bytes of `results.parquet` are a function of the rows and the metadata alone: row groups have a fixed number of rows, and nothing that
+depends on time, on the cut into units or on the number of workers is written to it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from maskbatch.jobs.ledger import DonePiece
+from maskbatch.jobs.store import Store
+from maskbatch.results.schema import INPUTS, PART, PROBABILITY_COLUMNS, RESULTS, SCHEMA_VERSION
+from maskbatch.types import LABELS, PieceResult, Problem, Source
+
+ROW_GROUP = 65_536
+INPUT_ROW_GROUP = 16_384
+CACHED_PARTS = 16
+
+Tracker = Callable[[pa.Table], pa.Array]
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the merge counted."""
+
+    inputs: int = 0
+    status: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partial": 0, "error": 0})
+    faces: int = 0
+    labels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+    frames_read: int = 0
+    frames_skipped: int = 0
+    frames_failed: int = 0
+    video_s: float = 0.0
+
+
+class PartCache:
+    """Reads parts of a work folder; keeps the last few, since neighbours in the result are mostly neighbours in a part."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+
+    def rows(self, piece: DonePiece) -> pa.Table:
+        """The rows of one piece."""
+        if not piece.result.faces:
+            return PART.empty_table()
+        table = self._tables.get(piece.unit)
+        if table is None:
+            table = pq.read_table(io.BytesIO(self._store.read(f"parts/{piece.unit}.parquet")))
+            self._tables[piece.unit] = table
+            if len(self._tables) > CACHED_PARTS:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(piece.unit)
+        return table.slice(piece.offset, piece.result.faces)
+
+
+def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
+    """The row of the inputs table for a source, from the results of its pieces in order."""
+    total = PieceResult(source.name, source.fingerprint)
+    if source.problem is not None:
+        total.note(source.problem)
+        return total
+    if not pieces:
+        total.note(Problem("error", "internal", "no worker has answered for this input"))
+        return total
+    parts_with_frames = 0
+    for piece in pieces:
+        # A part of a video that failed leaves the others: the video is partial, and in error only if nothing of it was read.
+        parts_with_frames += piece.frames_read > 0
+        total.note(Problem(piece.status, piece.error, piece.message))
+        for name in ("frames_read", "frames_failed", "frames_skipped", "faces", "decode_s", "detect_s", "classify_s"):
+            setattr(total, name, getattr(total, name) + getattr(piece, name))
+        total.width, total.height = total.width or piece.width, total.height or piece.height
+        total.duration_s = max(filter(None, (total.duration_s, piece.duration_s)), default=None)
+        total.started_at = piece.started_at if total.started_at is None else total.started_at
+        total.sha256 = total.sha256 or piece.sha256
+    if total.status == "error" and parts_with_frames and source.media == "video":
+        total.status = "partial"
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One source with its row of the inputs table and its faces (part schema, with `track` where tracking is on)."""
+
+    source: Source
+    result: PieceResult
+    rows: pa.Table
+
+
+def walk(
+    sources: Iterable[Source], done: dict[tuple[str, str], dict[int, DonePiece]], parts: PartCache
+) -> Iterator[Merged]:
+    """Every source in order with what was found in it."""
+    for source in sources:
+        found = done.get((source.name, source.fingerprint), {}) if source.problem is None else {}
+        pieces = [found[part] for part in sorted(found)]
+        result = combine(source, [piece.result for piece in pieces])
+        tables = [parts.rows(piece) for piece in pieces if piece.result.faces]
+        rows = pa.concat_tables(tables) if tables else PART.empty_table()
+        yield Merged(source, result, rows)
+
+
+def result_rows(merged: list[Merged], tracks: list[pa.Array | None]) -> pa.Table:
+    """The rows of several sources in the public schema.
+
+    Args:
+        merged: the sources.
+        tracks: int64 track of each source's rows, or None where there is no tracking.
+    """
+    counts = np.array([len(item.rows) for item in merged])
+    rows = pa.concat_tables([item.rows for item in merged]).combine_chunks()
+    probabilities = np.column_stack([rows[name].to_numpy() for name in PROBABILITY_COLUMNS])
+    best = probabilities.argmax(axis=1)
+    columns: dict[str, Any] = {name: rows[name] for name in PART.names}
+    columns["source"] = _repeated([item.source.name for item in merged], counts, RESULTS.field("source").type)
+    columns["camera"] = _repeated([item.source.camera for item in merged], counts, RESULTS.field("camera").type)
+    columns["media"] = _repeated([item.source.media for item in merged], counts, RESULTS.field("media").type)
+    columns["captured_at"] = _captured_at(merged, counts, rows["time_s"])
+    columns["label"] = pa.DictionaryArray.from_arrays(pa.array(best.astype(np.int8)), pa.array(LABELS))
+    columns["confidence"] = pa.array(probabilities[np.arange(len(best)), best], pa.float32())
+    columns["track"] = pa.chunked_array(
+        [
+            pa.nulls(len(item.rows), pa.int64()) if track is None else track
+            for item, track in zip(merged, tracks, strict=True)
+        ],
+        pa.int64(),
+    )
+    return pa.Table.from_arrays([columns[name] for name in RESULTS.names], schema=RESULTS)
+
+
+def _repeated(values: list[Any], counts: np.ndarray[Any, Any], kind: pa.DataType) -> pa.DictionaryArray:
+    """`values[i]` repeated `counts[i]` times, as a dictionary array; None stays null."""
+    distinct = list(dict.fromkeys(value for value in values if value is not None))
+    codes = {value: code for code, value in enumerate(distinct)}
+    index = np.repeat(np.array([codes.get(value, -1) for value in values], np.int64), counts)
+    indices = pa.array(index, kind.index_type, mask=index < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, pa.string()))
+
+
+def _captured_at(merged: list[Merged], counts: np.ndarray[Any, Any], time_s: pa.ChunkedArray) -> pa.Array:
+    starts = [item.result.started_at if item.source.start_time is None else item.source.start_time for item in merged]
+    known = np.repeat(np.array([start is not None for start in starts]), counts)
+    start_us = np.repeat(np.array([round((start or 0.0) * 1e6) for start in starts], np.int64), counts)
+    offset_us = np.round(np.nan_to_num(time_s.to_numpy().astype(np.float64)) * 1e6).astype(np.int64)
+    return pa.array(start_us + offset_us, pa.int64(), mask=~known).cast(pa.timestamp("us", tz="UTC"))
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind)
+    return _encoded(pa.array(values, pa.string()), kind)
+
+
+def _encoded(plain: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
+    encoded = plain.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.cast(kind.index_type), encoded.dictionary)
+
+
+class GroupWriter:
+    """A Parquet file with row groups of exactly `group` rows, however the rows arrive."""
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema, group: int) -> None:
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd")
+        self._schema = schema
+        self._group = group
+        self._held: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        if len(table):
+            self._held.append(table)
+            self._rows += len(table)
+        while self._rows >= self._group:
+            self._flush(self._group)
+
+    def close(self) -> None:
+        """Write the rest and the footer."""
+        if self._rows:
+            self._flush(self._rows)
+        self._writer.close()
+
+    def _flush(self, count: int) -> None:
+        # Dictionaries are made one and their unused entries dropped, so that the bytes depend on the rows alone.
+        table = pa.concat_tables(self._held)
+        columns = []
+        for column in table.slice(0, count).columns:
+            if pa.types.is_dictionary(column.type):
+                columns.append(_encoded(column.cast(pa.string()).combine_chunks(), column.type))
+            else:
+                columns.append(column.combine_chunks())
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=count)
+        rest = table.slice(count)
+        self._held = [rest] if len(rest) else []
+        self._rows = len(rest)
+
+
+class ResultWriter:
+    """Writes `results.parquet` and `results.inputs.parquet` side by side, source by source."""
+
+    def __init__(self, results: IO[bytes], inputs: IO[bytes], metadata: dict[str, Any]) -> None:
+        described = {"maskbatch": json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True)}
+        self._results = GroupWriter(results, RESULTS.with_metadata(described), ROW_GROUP)
+        self._inputs = GroupWriter(inputs, INPUTS.with_metadata(described), INPUT_ROW_GROUP)
+        self._waiting: list[Merged] = []
+        self._waiting_tracks: list[pa.Array | None] = []
+        self._waiting_rows = 0
+        self._input_rows: list[Merged] = []
+        self.totals = Totals()
+
+    def add(self, item: Merged, track: pa.Array | None) -> None:
+        """Append one source."""
+        self._count(item)
+        self._input_rows.append(item)
+        if len(self._input_rows) >= 1024:
+            self._flush_inputs()
+        if len(item.rows):
+            self._waiting.append(item)
+            self._waiting_tracks.append(track)
+            self._waiting_rows += len(item.rows)
+        if self._waiting_rows >= ROW_GROUP // 4:
+            self._flush_results()
+
+    def close(self) -> None:
+        """Write what is left, and both footers."""
+        self._flush_results()
+        self._flush_inputs()
+        self._results.close()
+        self._inputs.close()
+
+    def _flush_results(self) -> None:
+        if self._waiting:
+            table = result_rows(self._waiting, self._waiting_tracks)
+            for label, count in zip(
+                *np.unique(table["label"].cast(pa.string()).to_numpy(), return_counts=True), strict=True
+            ):
+                self.totals.labels[str(label)] += int(count)
+            self._results.add(table)
+            self._waiting, self._waiting_tracks, self._waiting_rows = [], [], 0
+
+    def _flush_inputs(self) -> None:
+        if not self._input_rows:
+            return
+        columns: dict[str, list[Any]] = {name: [] for name in INPUTS.names}
+        for item in self._input_rows:
+            columns["source"].append(item.source.name)
+            columns["media"].append(item.source.media)
+            for name in INPUTS.names[2:]:
+                value = getattr(item.result, name)
+                columns[name].append(value or None if name == "message" else value)
+        arrays = [_column(values, kind.type) for values, kind in zip(columns.values(), INPUTS, strict=True)]
+        self._inputs.add(pa.Table.from_arrays(arrays, schema=INPUTS))
+        self._input_rows = []
+
+    def _count(self, item: Merged) -> None:
+        totals, result = self.totals, item.result
+        totals.inputs += 1
+        totals.status[result.status] += 1
+        totals.faces += len(item.rows)
+        totals.frames_read += result.frames_read
+        totals.frames_skipped += result.frames_skipped
+        totals.frames_failed += result.frames_failed
+        if item.source.media == "video":
+            totals.video_s += result.duration_s or 0.0

@@ -1,0 +1,361 @@
+"""The scan as a whole: discover ▶ plan ▶ execute ▶ merge ▶ draw. Each step is one call into its room."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import maskbatch
+from maskbatch.config import ScanConfig
+from maskbatch.detect import model_identity
+from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputExistsError, UsageError
+from maskbatch.jobs.executors import make_executor
+from maskbatch.jobs.ledger import DonePiece, Ledger, remaining
+from maskbatch.jobs.lock import Lock
+from maskbatch.jobs.scheduler import Scheduler
+from maskbatch.jobs.store import LocalStore, Store, open_store
+from maskbatch.jobs.units import Backlog
+from maskbatch.outputs import OutputPaths
+from maskbatch.pipeline.worker import ScanWorkerSpec
+from maskbatch.progress import Progress, Reporter, SilentReporter
+from maskbatch.results.merge import PartCache, ResultWriter, Totals, walk
+from maskbatch.runtime import Device, resolve_device
+from maskbatch.sources.discover import Discovery, discover
+from maskbatch.sources.whenwhere import WhenWhereRules
+from maskbatch.types import Receipt, Source
+
+
+@dataclass(slots=True)
+class ScanSummary:
+    """What a scan did.
+
+    Attributes:
+        inputs: inputs found.
+        status: inputs by status.
+        faces: rows of the result.
+        labels: faces by label.
+        pieces: pictures and parts of videos processed in this run.
+        resumed: inputs whose rows an earlier run had already made.
+        wall_s: seconds from the first unit handed out to the last receipt.
+        stages: seconds of CPU per stage, summed over the workers.
+        ceiling_fraction: share of the workers' time that went into decoding, detecting, cropping, classifying and writing;
+            1.0 is the ceiling (see docs/throughput.md). None where nothing had to be done.
+        outputs: what was written.
+        dry_run: nothing was.
+    """
+
+    inputs: int = 0
+    status: dict[str, int] = field(default_factory=dict)
+    media: dict[str, int] = field(default_factory=dict)
+    ignored: int = 0
+    faces: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+    frames_read: int = 0
+    frames_skipped: int = 0
+    frames_failed: int = 0
+    video_s: float = 0.0
+    pieces: int = 0
+    resumed: int = 0
+    wall_s: float = 0.0
+    total_s: float = 0.0
+    first_result_s: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    ceiling_fraction: float | None = None
+    provider: str = ""
+    device: str = ""
+    workers: int = 0
+    models: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every input is ok, 3 when some failed or are partial."""
+        return EXIT_SOME_FAILED if self.status.get("error") or self.status.get("partial") else EXIT_OK
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that used most time."""
+        return max(self.stages, key=lambda stage: self.stages[stage]) if self.stages else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the derived figures."""
+        return {**dataclasses.asdict(self), "exit_code": self.exit_code, "bottleneck": self.bottleneck}
+
+
+def with_options(config: ScanConfig, **options: Any) -> ScanConfig:
+    """`config` with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).
+
+    Raises UsageError for a name that no group has.
+    """
+    groups = {group.name: getattr(config, group.name) for group in dataclasses.fields(config)}
+    for name, value in options.items():
+        group = next((g for g, values in groups.items() if name in {f.name for f in dataclasses.fields(values)}), None)
+        if group is None:
+            raise UsageError(f"there is no setting called {name}")
+        groups[group] = dataclasses.replace(groups[group], **{name: value})
+    return ScanConfig(**groups)
+
+
+def scan(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "results.parquet",
+    config: ScanConfig | None = None,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> ScanSummary:
+    """Find every face in pictures and videos, say how it wears its mask, and write the table.
+
+    Args:
+        paths: files, folders, globs, URLs; a single one or several.
+        out: ``….parquet``; its companions lie beside it. A folder name ending in ``/`` gives a partitioned data set.
+        config: settings; the defaults where left out.
+        overwrite: replace a result made with other settings or inputs.
+        restart: forget the finished work of an interrupted run instead of continuing it.
+        limit: at most so many inputs.
+        dry_run: find the inputs and check models, device and output, then stop.
+        reporter: told of the progress.
+        options: single settings by name, e.g. ``workers=1``; they win over `config`.
+
+    Returns:
+        What was done; `exit_code` is that of the command line.
+
+    Raises:
+        MaskbatchError: what a person can mend, in one sentence; inputs that fail are rows, not exceptions.
+        KeyboardInterrupt: interrupted; the same call continues.
+    """
+    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    reporter = reporter or SilentReporter()
+    try:
+        run = _Run(
+            [os.fspath(path) for path in paths],
+            os.fspath(out),
+            with_options(config or ScanConfig(), **options),
+            reporter,
+        )
+        return run.execute(overwrite=overwrite, restart=restart, limit=limit, dry_run=dry_run)
+    finally:
+        reporter.close()
+
+
+class _Run:
+    """One scan from its arguments to its summary."""
+
+    def __init__(self, paths: list[str], out: str, config: ScanConfig, reporter: Reporter) -> None:
+        if not paths:
+            raise UsageError("name at least one file, folder or glob to scan")
+        self.paths = paths
+        self.out = OutputPaths.of(out)
+        self.reporter = reporter
+        self.device = resolve_device(config.execution.device)
+        self.config = _with_workers(config, self.device)
+        self.summary = ScanSummary(
+            device=self.device.name,
+            provider=self.device.provider,
+            workers=self.config.execution.workers,
+            models=model_identity(self.config.detection, self.device),
+        )
+        self.started = time.monotonic()
+
+    def execute(self, *, overwrite: bool, restart: bool, limit: int | None, dry_run: bool) -> ScanSummary:
+        rules = WhenWhereRules(self.config.when_where)
+        self.reporter.phase("discover")
+        discovery = discover(self.paths, limit=limit)
+        sources = [rules.apply(source) for source in discovery.sources if not self._is_ours(source)]
+        self.summary.inputs = len(sources)
+        self.summary.ignored = discovery.ignored
+        for source in sources:
+            self.summary.media[source.media] = self.summary.media.get(source.media, 0) + 1
+        store = open_store(self.out.folder)
+        work = open_store(self.out.path(self.out.work))
+        ledger = Ledger(work)
+        key = self._key(discovery)
+        self._refuse_to_overwrite(store, ledger, key, overwrite)
+        if dry_run:
+            self.summary.dry_run = True
+            return self.summary
+        with ExitStack() as stack:
+            if isinstance(work, LocalStore):
+                lock = stack.enter_context(Lock(work.root / "lock"))
+                if lock.note:
+                    self._note(lock.note)
+            ledger.clear_temporaries()
+            if restart or overwrite:
+                ledger.clear()
+            ledger.claim(key)
+            unreadable = sum(source.problem is not None for source in sources)
+            work.write("plan.json", json.dumps({"inputs": len(sources), "unreadable": unreadable}).encode())
+            done = self._process(sources, ledger, key)
+            self.reporter.phase("merge")
+            totals = self._merge(store, work, sources, done, key)
+            self._draw(sources, store)
+            self._finish(store, totals, discovery)
+        return self.summary
+
+    # --- steps
+
+    def _key(self, discovery: Discovery) -> dict[str, Any]:
+        return {
+            "roots": dict(discovery.roots),
+            "settings": self.config.row_settings(),
+            "models": self.summary.models,
+            "provider": self.device.provider,
+            "unit_seconds": self.config.execution.unit_seconds,
+        }
+
+    def _refuse_to_overwrite(self, store: Store, ledger: Ledger, key: dict[str, Any], overwrite: bool) -> None:
+        """A result stays unless it is this very scan's own (then it is brought up to date) or --overwrite was given."""
+        if overwrite or store.size(self.out.run) is None and store.size(self.out.results) is None:
+            return
+        try:
+            same = json.loads(ledger.store.read("key.json")) == key
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise OutputExistsError(
+                f"{self.out.path(self.out.results)} exists and was made with other inputs, settings or models; "
+                "use --overwrite to replace it, or another --out"
+            )
+
+    def _process(
+        self, sources: list[Source], ledger: Ledger, key: dict[str, Any]
+    ) -> dict[tuple[str, str], dict[int, DonePiece]]:
+        done = ledger.done()
+        pieces = remaining(sources, done)
+        sizes = {(piece.source.name): piece.source.size for piece in pieces}
+        readable = sum(source.problem is None for source in sources)
+        state = Progress(
+            inputs=len(sources), pieces=len(pieces), bytes=sum(sizes.values()), resumed=readable - len(pieces)
+        )
+        self.summary.resumed = state.resumed
+        if not pieces:
+            return done
+        if state.resumed:
+            self._note(f"continuing: {state.resumed} of {readable} inputs are already done")
+        self.reporter.phase("scan")
+
+        def on_receipt(receipt: Receipt) -> None:
+            state.count(receipt, sum(sizes.get(r.name, 0) // max(1, r.parts) for r in receipt.results))
+            self.reporter.progress(state)
+
+        execution = self.config.execution
+        key_text = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        backlog = Backlog(pieces, key_text, execution.workers, execution.unit_images)
+        scheduler = Scheduler(backlog, ledger, key_text, done, on_receipt, self._note)
+        self.reporter.progress(state)
+        state.started = time.monotonic()
+        make_executor(execution.executor).run(
+            scheduler, ScanWorkerSpec(self.config, self.device), ledger.store.url, execution
+        )
+        self.summary.wall_s = state.elapsed_s
+        self.summary.pieces = state.pieces_done
+        self.summary.first_result_s = state.first_result_s
+        self.summary.stages = state.stages
+        cores = min(execution.workers, os.cpu_count() or 1)
+        self.summary.ceiling_fraction = sum(state.stages.values()) / (cores * self.summary.wall_s)
+        return ledger.done()
+
+    def _merge(
+        self,
+        store: Store,
+        work: Store,
+        sources: list[Source],
+        done: dict[tuple[str, str], dict[int, DonePiece]],
+        key: dict[str, Any],
+    ) -> Totals:
+        metadata = {"tool": f"maskbatch {maskbatch.__version__}", "models": key["models"], "settings": key["settings"]}
+        track = _tracker() if self.config.extras.track else None
+        with store.writing(self.out.results) as results, store.writing(self.out.inputs) as inputs:
+            writer = ResultWriter(results, inputs, metadata)
+            for item in walk(sources, done, PartCache(work)):
+                tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
+                writer.add(item, track(item.rows) if tracked and track is not None else None)
+            writer.close()
+        self.summary.outputs = {
+            "results": self.out.path(self.out.results),
+            "inputs": self.out.path(self.out.inputs),
+            "run": self.out.path(self.out.run),
+        }
+        if self.config.extras.track:
+            self._write_tracks(store)
+        return writer.totals
+
+    def _write_tracks(self, store: Store) -> None:
+        import pyarrow.parquet as pq
+
+        from maskbatch.results.tracks import tracks_table
+
+        file = pq.ParquetFile(self.out.path(self.out.results))
+        with store.writing(self.out.tracks) as target:
+            pq.write_table(tracks_table(file.iter_batches()), target, compression="zstd")
+        self.summary.outputs["tracks"] = self.out.path(self.out.tracks)
+
+    def _draw(self, sources: list[Source], store: Store) -> None:
+        extras = self.config.extras
+        if extras.annotate is None and extras.crops is None:
+            return
+        from maskbatch.draw import draw_all
+
+        self.reporter.phase("annotate")
+        for name, folder in (("annotated", extras.annotate), ("crops", extras.crops)):
+            if folder is not None:
+                self.summary.outputs[name] = os.fspath(folder)
+        draw_all(sources, self.out.path(self.out.results), self.out.path(self.out.inputs), self.config, self._note)
+
+    def _finish(self, store: Store, totals: Totals, discovery: Discovery) -> None:
+        summary = self.summary
+        summary.status, summary.faces, summary.labels = totals.status, totals.faces, totals.labels
+        summary.frames_read, summary.frames_skipped = totals.frames_read, totals.frames_skipped
+        summary.frames_failed, summary.video_s = totals.frames_failed, totals.video_s
+        summary.total_s = time.monotonic() - self.started
+        described = {
+            "tool": f"maskbatch {maskbatch.__version__}",
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
+            "roots": dict(discovery.roots),
+            "settings": self.config.row_settings(),
+            "execution": dataclasses.asdict(self.config.execution),
+            "summary": summary.as_dict(),
+        }
+        store.write(self.out.run, json.dumps(described, indent=1, default=os.fspath).encode())
+
+    # --- small things
+
+    def _note(self, text: str) -> None:
+        self.summary.notes.append(text)
+        self.reporter.note(text)
+
+    def _is_ours(self, source: Source) -> bool:
+        """Whether a discovered file is an annotated picture or a crop that an earlier run of this scan wrote."""
+        folders = [folder for folder in (self.config.extras.annotate, self.config.extras.crops) if folder is not None]
+        return any(source.path.startswith(os.path.abspath(folder) + os.sep) for folder in folders)
+
+
+def _with_workers(config: ScanConfig, device: Device) -> ScanConfig:
+    """The settings that are 0 for "what suits the device", filled in."""
+    execution = config.execution
+    workers = execution.workers or (os.cpu_count() or 1 if device.name == "cpu" else 1)
+    threads = execution.decode_threads or device.decode_threads
+    return dataclasses.replace(
+        config, execution=dataclasses.replace(execution, workers=workers, decode_threads=threads)
+    )
+
+
+def _tracker() -> Any:
+    from maskbatch.results.tracks import track_video
+
+    return track_video
