@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from maskbatch.errors import InputError, MissingExtraError
 
@@ -38,18 +38,29 @@ def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_head(path: str, size: int) -> bytes:
-    """The first `size` bytes, or fewer; empty for an empty file. Errors as in `read_bytes`."""
-    if is_url(path):
-        return _read_url_head(path, size)
-    try:
-        descriptor = _open_local(path)
+def open_binary(path: str) -> BinaryIO:
+    """A file to read in pieces, to be closed by the caller. Errors as in `read_bytes`, except ``empty``."""
+    if not is_url(path):
         try:
-            return os.read(descriptor, size)
-        finally:
-            os.close(descriptor)
+            return open(_open_local(path), "rb", buffering=0)
+        except OSError as error:
+            raise as_input_error(error) from error
+    filesystem, inner = url_filesystem(path)
+    try:
+        return cast("BinaryIO", filesystem.open(inner, "rb"))
     except OSError as error:
         raise as_input_error(error) from error
+    except Exception as error:
+        raise InputError("io", f"opening failed: {type(error).__name__}: {error}") from error
+
+
+def read_head(path: str, size: int) -> bytes:
+    """The first `size` bytes, or fewer; empty for an empty file. Errors as in `read_bytes`."""
+    with open_binary(path) as file:
+        try:
+            return file.read(size)
+        except OSError as error:
+            raise as_input_error(error) from error
 
 
 def _read_local(path: str, max_bytes: int) -> bytes:
@@ -151,14 +162,3 @@ def _read_url(url: str, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise _too_many_bytes(len(data), max_bytes)
     return data
-
-
-def _read_url_head(url: str, size: int) -> bytes:
-    filesystem, inner = url_filesystem(url)
-    try:
-        with filesystem.open(inner, "rb") as file:
-            return bytes(file.read(size))
-    except OSError as error:
-        raise as_input_error(error) from error
-    except Exception as error:
-        raise InputError("io", f"reading failed: {type(error).__name__}: {error}") from error
