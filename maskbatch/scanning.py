@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import maskbatch
@@ -219,7 +220,7 @@ class _Run:
 
     def _refuse_to_overwrite(self, store: Store, ledger: Ledger, key: dict[str, Any], overwrite: bool) -> None:
         """A result stays unless it is this very scan's own (then it is brought up to date) or --overwrite was given."""
-        if overwrite or store.size(self.out.run) is None and store.size(self.out.results) is None:
+        if overwrite or (store.size(self.out.run) is None and store.size(self.out.results) is None):
             return
         try:
             same = json.loads(ledger.store.read("key.json")) == key
@@ -342,7 +343,7 @@ class _Run:
     def _is_ours(self, source: Source) -> bool:
         """Whether a discovered file is an annotated picture or a crop that an earlier run of this scan wrote."""
         folders = [folder for folder in (self.config.extras.annotate, self.config.extras.crops) if folder is not None]
-        return any(source.path.startswith(os.path.abspath(folder) + os.sep) for folder in folders)
+        return any(Path(source.path).is_relative_to(folder.absolute()) for folder in folders)
 
 
 def _with_workers(config: ScanConfig, device: Device) -> ScanConfig:
