@@ -11,7 +11,8 @@ Rules of the contract:
   root in front where there are several.
 """
 
-# ruff: noqa: PTH - plain strings, a million times, and names that are no valid UTF-8
+# Plain strings: a million of them, and some are no valid UTF-8.
+# ruff: noqa: PTH100, PTH112, PTH114, PTH116, PTH117, PTH118, PTH119, PTH207
 
 from __future__ import annotations
 

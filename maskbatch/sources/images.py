@@ -33,8 +33,8 @@ def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
 
     Returns:
         A `Frame` in BGR and display orientation. ``width`` and ``height`` are those of the original as displayed.
-        ``problem`` is ``partial`` for a damaged file of which a part was decoded (the missing part is grey in a JPEG
-        and black otherwise), and ``ok`` with a message for the first picture of several.
+        ``problem`` is ``partial`` for a damaged file of which a part was decoded (the missing part is grey in a
+        JPEG and black or the palette's first colour otherwise), and ``ok`` with a message for the first picture of several.
 
     Raises:
         InputError: ``empty``, ``not_media``, ``unsupported``, ``too_large``, ``truncated``, ``corrupt`` or

@@ -89,7 +89,7 @@ def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, 
             # The core image is there although `load` failed; Pillow's own way to it is a switch for the whole process.
             if key not in _DECODED_IN_STRIPS or getattr(file, "_im", None) is None or file.im.getbbox() is None:
                 raise failure from error
-            problems.append(Problem("partial", failure.code, f"{failure.message}; what is missing is black"))
+            problems.append(Problem("partial", failure.code, f"{failure.message}; what is missing is blank"))
             file.tile = []
         image = _as_bgr(file, title)
         if not problems:

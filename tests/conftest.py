@@ -1,0 +1,35 @@
+"""Fixtures that all tests share. What needs the data folder beside the repository is skipped, with a reason, where it is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path:
+    """Where the data sets and odd media lie: the environment's MASKBATCH_SHARED, or ``../shared`` beside the repository."""
+    return Path(os.environ.get("MASKBATCH_SHARED") or REPOSITORY.parent / "shared")
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of shared data; the test is skipped where there is none."""
+    folder = shared_folder()
+    if not (folder / "data").is_dir():
+        pytest.skip(f"needs the shared data folder, which is not at {folder} (set MASKBATCH_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def face_photo() -> npt.NDArray[np.uint8]:
+    """A photograph of one unmasked face, 512×512×3 uint8 BGR (NASA's portrait of Eileen Collins, from scikit-image)."""
+    skimage_data = pytest.importorskip("skimage.data")
+    photo: npt.NDArray[np.uint8] = np.ascontiguousarray(skimage_data.astronaut()[:, :, ::-1])
+    photo.setflags(write=False)
+    return photo
