@@ -1,7 +1,7 @@
 """From the words of a command line to roots: what exists, what it is called, and what a list or a glob stands for."""
 
 # Plain strings: a million of them, and some are no valid UTF-8.
-# ruff: noqa: PTH100, PTH112, PTH114, PTH116, PTH117, PTH118, PTH119, PTH207
+# ruff: noqa: PTH100, PTH112, PTH117, PTH119, PTH207
 
 from __future__ import annotations
 
