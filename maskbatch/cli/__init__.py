@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("scan", "status", "summary", "demo", "evaluate", "bench", "models", "warmup", "doctor")
+VERBS = ("scan", "status")
 EXPORT_HINT = (
     "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
     "(or `pip install ./export`)"
@@ -51,12 +51,10 @@ def build_app() -> typer.Typer:
 
 def _add_installed_commands(app: typer.Typer) -> None:
     """`maskbatch export …` comes from the workshop's own package, where that is installed."""
-    installed = {point.name: point for point in entry_points(group="maskbatch.commands")}
-    if "export" in installed and (len(sys.argv) < 2 or sys.argv[1] == "export"):
-        app.add_typer(
-            installed["export"].load(), name="export", help="Make models: data set, training, evaluation, conversion."
-        )
-        return
+    if sys.argv[1:2] == ["export"]:  # loaded only when it is called: other verbs must not wait for it
+        for point in entry_points(group="maskbatch.commands", name="export"):
+            app.add_typer(point.load(), name="export", help="Make models: data set, training, evaluation, conversion.")
+            return
 
     @app.command("export", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def _export(_context: typer.Context) -> None:

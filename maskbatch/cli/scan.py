@@ -31,7 +31,7 @@ def scan(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Files, folders (recursive), globs, URLs, @LIST (a file with a path per line) or - (paths on standard input).",
         ),
     ],

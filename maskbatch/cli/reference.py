@@ -1,0 +1,62 @@
+"""The README's reference of all verbs and options, made from the commands themselves.
+
+``python -m maskbatch.cli.reference`` prints it; with ``--write README.md`` it is put between the markers of that file. A test compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from maskbatch.cli import VERBS, build_app
+
+BEGIN = "<!-- reference: made by `python -m maskbatch.cli.reference --write README.md` -->"
+END = "<!-- end of reference -->"
+
+
+def reference() -> str:
+    """Markdown: a heading per verb, a table of its arguments and options."""
+    commands: dict[str, Any] = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
+    lines: list[str] = []
+    for verb in VERBS:
+        lines += _verb(f"maskbatch {verb}", commands[verb])
+    return "\n".join(lines).strip() + "\n"
+
+
+def _verb(name: str, command: Any) -> list[str]:
+    if hasattr(command, "commands"):
+        return [line for sub in command.commands.values() for line in _verb(f"{name} {sub.name}", sub)]
+    summary = " ".join(str(command.help).split("\n\n")[0].split())
+    lines = [f"#### `{name}`", "", summary, "", "| option | meaning | default |", "| --- | --- | --- |"]
+    for parameter in command.params:
+        if parameter.name == "help":
+            continue
+        names = "`" + "`, `".join([*parameter.opts, *parameter.secondary_opts]) + "`"
+        if parameter.param_type_name == "argument":
+            names = f"`{(parameter.metavar or parameter.name).upper()}`"
+        default = parameter.default
+        shown = "" if default is None or default is False or callable(default) or parameter.required else f"`{default}`"
+        choices = getattr(parameter.type, "choices", None)
+        meaning = " ".join(str(parameter.help or "").split()).replace("|", "\\|")
+        if choices:
+            meaning += " One of " + ", ".join(f"`{choice}`" for choice in choices) + "."
+        lines.append(f"| {names} | {meaning} | {shown} |")
+    return [*lines, ""]
+
+
+def with_reference(text: str) -> str:
+    """`text` with the part between the markers made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--write"]:
+        readme = Path(sys.argv[2])
+        readme.write_text(with_reference(readme.read_text()))
+    else:
+        print(reference())
