@@ -16,7 +16,7 @@ from typing import Any
 
 import maskbatch
 from maskbatch.config import ScanConfig
-from maskbatch.detect import model_identity
+from maskbatch.detect import model_identity, pin_models
 from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputExistsError, UsageError
 from maskbatch.jobs.executors import make_executor
 from maskbatch.jobs.ledger import DonePiece, Ledger, remaining
@@ -163,7 +163,9 @@ class _Run:
         self.out = OutputPaths.of(out)
         self.reporter = reporter
         self.device = resolve_device(config.execution.device)
-        self.config = _with_workers(config, self.device)
+        self.config = dataclasses.replace(
+            _with_workers(config, self.device), detection=pin_models(config.detection, self.device)
+        )
         self.summary = ScanSummary(
             device=self.device.name,
             provider=self.device.provider,
@@ -203,7 +205,7 @@ class _Run:
             done = self._process(sources, ledger, key)
             self.reporter.phase("merge")
             totals = self._merge(store, work, sources, done, key)
-            self._draw(sources, store)
+            self._draw(sources)
             self._finish(store, totals, discovery)
         return self.summary
 
@@ -305,17 +307,21 @@ class _Run:
             pq.write_table(tracks_table(file.iter_batches()), target, compression="zstd")
         self.summary.outputs["tracks"] = self.out.path(self.out.tracks)
 
-    def _draw(self, sources: list[Source], store: Store) -> None:
+    def _draw(self, sources: list[Source]) -> None:
         extras = self.config.extras
         if extras.annotate is None and extras.crops is None:
             return
-        from maskbatch.draw import draw_all
+        import pyarrow.parquet as pq
+
+        from maskbatch.drawing import draw_all
 
         self.reporter.phase("annotate")
         for name, folder in (("annotated", extras.annotate), ("crops", extras.crops)):
             if folder is not None:
                 self.summary.outputs[name] = os.fspath(folder)
-        draw_all(sources, self.out.path(self.out.results), self.out.path(self.out.inputs), self.config, self._note)
+        inputs = pq.read_table(self.out.path(self.out.inputs), columns=["source", "status"]).to_pylist()
+        unreadable = {row["source"] for row in inputs if row["status"] == "error"}
+        draw_all(sources, self.out.path(self.out.results), unreadable, self.config, self._note)
 
     def _finish(self, store: Store, totals: Totals, discovery: Discovery) -> None:
         summary = self.summary

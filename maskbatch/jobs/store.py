@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -28,7 +28,7 @@ class Store(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Store `data` whole and durably; raises OutputError, leaving what was there before."""
 
-    def writing(self, name: str) -> contextmanager[IO[bytes]]:  # type: ignore[valid-type]
+    def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file to stream into; it takes the name when the block ends without an error."""
 
     def read(self, name: str) -> bytes:
