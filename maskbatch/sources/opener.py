@@ -133,17 +133,33 @@ def url_filesystem(url: str) -> tuple[Any, str]:
     try:
         import fsspec.core
     except ImportError as error:
-        raise MissingExtraError(f"{url} needs the package fsspec: pip install fsspec") from error
+        raise MissingExtraError(f"{_for_people(url)} needs another package: {_install(url)}") from error
     scheme = url.partition("://")[0]
     try:
         filesystem, inner = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise MissingExtraError(f"{scheme}:// needs another package: {error}") from error
+        raise MissingExtraError(f"{scheme}:// needs another package: {_install(url)} ({error})") from error
     except ValueError as error:  # a scheme that fsspec does not know
         raise InputError("unsupported", f"{scheme}:// is no kind of address that can be read ({error})") from error
     except Exception as error:  # each store has its own exceptions for lost networks and credentials
         raise InputError("io", f"{scheme}:// cannot be opened: {error}") from error
     return filesystem, str(inner)
+
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"} | dict.fromkeys(
+    ("az", "abfs", "abfss", "adl"), "azure"
+)
+"""The extra of maskbatch that reads and writes each kind of URL."""
+
+
+def _install(url: str) -> str:
+    extra = EXTRAS.get(url.partition("://")[0])
+    return f"pip install 'maskbatch[{extra}]'" if extra else "pip install fsspec and the package for this kind of address"
+
+
+def _for_people(url: str) -> str:
+    """The address without a query, which may hold a signature."""
+    return url.partition("?")[0]
 
 
 def _read_url(url: str, max_bytes: int) -> bytes:

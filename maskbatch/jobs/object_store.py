@@ -1,0 +1,313 @@
+"""Parts, receipts and results in an object store (``s3://``, ``gs://``, ``az://``, whatever fsspec opens).
+
+An object appears whole or not at all, so a blob is one put; there is no rename, and none is needed: a part counts when its receipt
+exists. Streams go up as multipart uploads, which nobody sees until they are completed, and which are given up when the stream fails.
+A store that is busy is asked again, later each time (`sources.backoff`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypeVar, cast
+
+from maskbatch.errors import InputError, LockedError, OutputError
+from maskbatch.jobs.lock import HEARTBEAT_S, STALE_AFTER_S, describe
+from maskbatch.sources.backoff import Patience, patiently
+from maskbatch.sources.opener import url_filesystem
+
+STREAM_BLOCK = 16 << 20
+"""Bytes of a multipart upload's parts, which is also what a stream holds in memory. 10,000 parts make 160 GB at most."""
+READERS = 16
+READ_CHUNK = 256
+SETTLE_S = 1.0
+"""Two runs that take a free lock within this time see each other, and the earlier one leaves."""
+
+Answer = TypeVar("Answer")
+
+
+class ObjectStore:
+    """The objects below a URL. Credentials and end points come from the store's own environment variables and files."""
+
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._patience = patience or Patience()
+        try:
+            self._fs, inner = url_filesystem(self._url)
+        except InputError as error:
+            raise OutputError(error.message) from error
+        self._base = inner.rstrip("/")
+
+    @property
+    def url(self) -> str:
+        """The URL that was given."""
+        return self._url
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object; raises OutputError, leaving what was there before."""
+        path = self._path(name)
+        self._call(f"write {name}", lambda: self._fs.pipe_file(path, data))
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to stream into, as a multipart upload that is completed when the block ends without an error."""
+        path = self._path(name)
+        raw = self._call(f"write {name}", lambda: self._fs.open(path, "wb", block_size=STREAM_BLOCK))
+        try:
+            yield cast("IO[bytes]", _Upload(raw, lambda error: self._failure(f"write {name}", error)))
+            self._guarded(f"write {name}", raw.close)
+        except BaseException:
+            _give_up(raw)
+            raise
+
+    def read(self, name: str) -> bytes:
+        """The object's bytes; raises FileNotFoundError where there is none, OutputError where the store does not answer."""
+        path = self._path(name)
+        return bytes(self._call(f"read {name}", lambda: self._fs.cat_file(path)))
+
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Names and bytes in the given order, read by a few threads; None for objects that have vanished."""
+        names = list(names)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="maskbatch-store") as pool:
+            for start in range(0, len(names), READ_CHUNK):
+                chunk = names[start : start + READ_CHUNK]
+                yield from zip(chunk, pool.map(self._read_or_none, chunk), strict=True)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the object, or None where there is none."""
+        path = self._path(name)
+        self._forget(path)
+        try:
+            info = self._call(f"look at {name}", lambda: self._fs.info(path))
+        except FileNotFoundError:
+            return None
+        return int(info.get("size") or 0) if info.get("type") == "file" else None
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of each object directly in a folder, by name, sorted. Empty where there is none."""
+        path = self._path(folder)
+        self._forget(path)
+        try:
+            listed = self._call(f"list {folder}", lambda: self._fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return {}
+        prefix = f"{path}/"
+        found = {
+            str(entry["name"]).rstrip("/").rpartition("/")[2]: int(entry.get("size") or 0)
+            for entry in listed
+            if entry.get("type") == "file" and str(entry["name"]).startswith(prefix)
+        }
+        return dict(sorted(found.items()))
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the objects directly in a folder, sorted."""
+        return list(self.sizes(folder))
+
+    def names_below(self, folder: str) -> list[str]:
+        """Names of all objects below a folder, relative to it, sorted."""
+        path = self._path(folder)
+        self._forget(path)
+        try:
+            found = self._call(f"list {folder}", lambda: self._fs.find(path))
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).removeprefix(f"{path}/") for name in found if str(name) != path)
+
+    def remove(self, name: str) -> None:
+        """Delete an object; no error where there is none."""
+        path = self._path(name)
+        with suppress(FileNotFoundError):
+            self._call(f"remove {name}", lambda: self._fs.rm_file(path))
+
+    def _path(self, name: str) -> str:
+        name = name.strip("/")
+        return self._base if name in ("", ".") else f"{self._base}/{name}"
+
+    def _forget(self, path: str) -> None:
+        """Drop what fsspec remembers of listings: other machines write here too."""
+        self._fs.invalidate_cache(path)
+        self._fs.invalidate_cache(path.rpartition("/")[0])
+
+    def _read_or_none(self, name: str) -> bytes | None:
+        try:
+            return self.read(name)
+        except FileNotFoundError:
+            return None
+
+    def _call(self, what: str, call: Callable[[], Answer]) -> Answer:
+        return self._guarded(what, lambda: patiently(call, self._patience))
+
+    def _guarded(self, what: str, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each store has its own exceptions
+            raise self._failure(what, error) from error
+
+    def _failure(self, what: str, error: Exception) -> OutputError:
+        return OutputError(f"{self._url}: cannot {what}: {type(error).__name__}: {error}")
+
+
+class _Upload:
+    """What `ObjectStore.writing` gives out: closing it does nothing, since only the end of the block completes the upload."""
+
+    def __init__(self, raw: Any, failure: Callable[[Exception], OutputError]) -> None:
+        self._raw = raw
+        self._failure = failure
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        try:
+            return int(self._raw.write(bytes(data)))
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def flush(self) -> None:
+        """Parts go up when they are full."""
+
+    def tell(self) -> int:
+        return int(self._raw.tell())
+
+    def close(self) -> None:
+        self.closed = True
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _give_up(raw: Any) -> None:
+    """Leave nothing of a failed upload. Marked closed, or fsspec would complete it when the file object is collected."""
+    with suppress(Exception):
+        raw.discard()
+    raw.closed = True
+
+
+class ObjectLock:
+    """One writer per output, where there is no `flock`: an object that names the holder and is rewritten while it lives.
+
+    A holder that has been silent for `STALE_AFTER_S` is taken for dead, and at once if it was a process of this machine that is gone.
+    Should two runs hold it all the same (their clocks differ by a minute), the one that finds the other's name in it stops before the
+    merge; parts are the same bytes whoever writes them, so nothing is spoilt by then.
+
+    Attributes:
+        note: what to tell the user about a stale lock that was taken over, or empty.
+    """
+
+    def __init__(self, store: ObjectStore, name: str = "lock", settle_s: float = SETTLE_S) -> None:
+        self._store = store
+        self._name = name
+        self._settle_s = settle_s
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lost_to: dict[str, object] = {}
+        self.note = ""
+
+    def __enter__(self) -> ObjectLock:
+        """Take the lock; raises LockedError naming the holder, or OutputError where the store cannot be written."""
+        holder = read_holder(self._store, self._name)
+        if holder:
+            silent_s = silence(holder)
+            if silent_s < STALE_AFTER_S:
+                raise LockedError(
+                    f"another run is writing this output ({describe(holder)}, heard of {silent_s:.0f} s ago); "
+                    f"if it is dead, try again in {STALE_AFTER_S - silent_s:.0f} s"
+                )
+            self.note = f"took over the lock of a run that ended without releasing it ({describe(holder)})"
+        self._write()
+        time.sleep(self._settle_s)
+        self._look()
+        self.check()
+        self._thread = threading.Thread(target=self._keep_beating, name="lock-heartbeat", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with suppress(OutputError):
+            self._look()
+            if not self._lost_to:
+                self._store.remove(self._name)
+
+    def check(self) -> None:
+        """Raises LockedError when another run has taken the lock."""
+        if self._lost_to:
+            raise LockedError(f"another run took over this output ({describe(self._lost_to)}); this one stops")
+
+    def _look(self) -> None:
+        holder = read_holder(self._store, self._name)
+        if holder.get("token") != self._token:
+            self._lost_to = holder or {"host": "unknown"}
+
+    def _write(self) -> None:
+        content = {
+            "host": socket.gethostname(),
+            "machine": machine_id(),
+            "pid": os.getpid(),
+            "token": self._token,
+            "heartbeat": round(time.time(), 1),
+        }
+        self._store.write(self._name, json.dumps(content).encode())
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S) and not self._lost_to:
+            with suppress(OutputError):  # a store that does not answer now will end the run at the next part
+                self._look()
+                if not self._lost_to:
+                    self._write()
+
+
+def read_holder(store: ObjectStore, name: str = "lock") -> dict[str, object]:
+    """What the lock object says of its holder; empty where there is none."""
+    try:
+        content = json.loads(store.read(name))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def silence(holder: dict[str, object]) -> float:
+    """Seconds since the holder was heard of; infinite for a process of this machine that is gone."""
+    if holder.get("machine") == machine_id():
+        try:
+            os.kill(int(str(holder.get("pid"))), 0)
+        except (ProcessLookupError, ValueError):
+            return float("inf")
+        except PermissionError:
+            pass
+    return max(0.0, time.time() - float(str(holder.get("heartbeat", 0))))
+
+
+def machine_id() -> str:
+    """Tells machines, their restarts and containers apart, so that a process number means something."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return f"unknown-{socket.gethostname()}-{os.getpid()}"
+
+
+def object_holder(store: ObjectStore, name: str = "lock") -> str | None:
+    """Who holds the lock now, or None."""
+    holder = read_holder(store, name)
+    return describe(holder) if holder and silence(holder) < STALE_AFTER_S else None

@@ -1,0 +1,58 @@
+"""Calls to servers that may be busy: tried again, later each time, where that can help."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+_FINAL_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "ParamValidationError"})
+_BUSY_STATUS = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on: `attempts` in all, waits of about `first_s`, twice that, four times that …, none above `longest_s`.
+
+    Client libraries try a few times on their own before this counts as one attempt.
+    """
+
+    attempts: int = 6
+    first_s: float = 0.5
+    longest_s: float = 20.0
+
+
+def may_help(error: Exception) -> bool:
+    """Whether the same call may succeed later: throttling, time-outs, lost connections, a server's own errors (HTTP 5xx)."""
+    if isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES:
+        return False
+    status = getattr(error, "status", None)  # aiohttp's answers
+    if isinstance(status, int):
+        return status >= 500 or status in _BUSY_STATUS
+    if isinstance(error, OSError | TimeoutError):
+        return True
+    # Exceptions of HTTP clients that are no OSError (aiohttp, botocore, google-auth, azure-core).
+    return type(error).__module__.partition(".")[0] in {"aiohttp", "botocore", "aiobotocore", "google", "azure", "gcsfs"}
+
+
+def patiently(call: Callable[[], Answer], patience: Patience | None = None) -> Answer:
+    """The answer of `call`, which must do no harm when made twice; the last error where no attempt succeeds.
+
+    The waits have a random part, so that workers that were turned away together do not come back together.
+    """
+    patience = patience or Patience()
+    wait_s = patience.first_s
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            return call()
+        except Exception as error:
+            if attempt == patience.attempts or not may_help(error):
+                raise
+        time.sleep(random.uniform(0.5, 1.0) * min(wait_s, patience.longest_s))
+        wait_s *= 2
+    raise AssertionError("unreachable")
