@@ -8,9 +8,10 @@ and the folder entry is flushed too, so that after a power loss a name that exis
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
@@ -40,6 +41,12 @@ class Store(Protocol):
     def names(self, folder: str) -> list[str]:
         """Names directly in a folder, sorted; without temporary ones. Empty where the folder does not exist."""
 
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Names and blobs in the given order; None for those that are not there. Quicker than one by one where a store is far."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of each blob directly in a folder, by name, sorted; without temporary ones. One listing, however many there are."""
+
     def remove(self, name: str) -> None:
         """Remove a blob; no error where there is none."""
 
@@ -62,6 +69,10 @@ class FileOps:
     def rename(self, old: Path, new: Path) -> None:
         """Give a file its final name, replacing what had it."""
         os.replace(old, new)  # noqa: PTH105  the name of the system call is what the tests speak of
+
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems answer that cannot flush a folder (SMB, some FUSE): their server decides what survives a power loss."""
 
 
 class _SeamedFile:
@@ -115,7 +126,7 @@ class LocalStore:
         target = self.root / name
         temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(target.parent)
             raw = self.ops.open(temporary)
             try:
                 with raw:
@@ -130,10 +141,19 @@ class LocalStore:
         except OSError as error:
             raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
 
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._sync_folder(folder.parent)
+
     def _sync_folder(self, folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             self.ops.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(descriptor)
 
@@ -152,14 +172,19 @@ class LocalStore:
                 return sorted(entry.name for entry in entries if not entry.name.endswith(".tmp"))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise OutputError(f"cannot read {self.root / folder}: {error.strerror or error}") from error
 
     def remove(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
+        try:
+            (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {self.root / name}: {error.strerror or error}") from error
 
-    def remove_temporaries(self, folder: str) -> None:
-        """Remove what a killed writer left half-written."""
-        for path in (self.root / folder).glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+    def remove_temporaries(self, folder: str, of: str = "*") -> None:
+        """Remove what a killed writer left half-written of the blobs in `folder` whose names match the glob `of`."""
+        for path in (self.root / folder).glob(f".{of}.*-????????.tmp"):
+            self.remove(f"{folder}/{path.name}")
 
 
 default_ops = FileOps()
