@@ -1,0 +1,247 @@
+"""Boxes, labels and redaction on a BGR picture.
+
+The colours are three of Okabe and Ito's set (Color Universal Design, 2008), which people with colour-blindness can tell
+apart. Colour is not the only cue: the line differs too (solid, double, dashed), and every box has its word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from maskbatch.types import Image
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How faces are shown.
+
+    Attributes:
+        boxes: boxes, labels and confidences are drawn.
+        redact: every face is made unrecognisable for good, before anything is drawn.
+        quality: of the JPEG files that are written, 1 to 100.
+    """
+
+    boxes: bool = True
+    redact: bool = False
+    quality: int = 92
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What is drawn of a row: the box in pixels of the picture, its label and confidence, and the track if there is one."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str
+    confidence: float
+    track: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Face:
+        """From a row of the results as a mapping."""
+        x1, y1, x2, y2 = (float(row[name]) for name in ("x1", "y1", "x2", "y2"))
+        return cls(x1, y1, x2, y2, str(row["label"]), float(row["confidence"]), row.get("track"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    word: str
+    letter: str
+    colour: tuple[int, int, int]
+    line: str
+
+
+# Sky blue, vermilion and yellow, as BGR; black text is readable on each (contrast 5.5 to 16 to 1).
+_LOOKS = {
+    "with_mask": _Look("mask", "M", (233, 180, 86), "solid"),
+    "without_mask": _Look("no mask", "N", (0, 94, 213), "double"),
+    "mask_weared_incorrect": _Look("incorrect", "I", (66, 228, 240), "dashed"),
+}
+_UNKNOWN = _Look("face", "?", (200, 200, 200), "solid")
+_BLACK = (0, 0, 0)
+
+
+def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Sequence[Box] = ()) -> None:
+    """Draw on a picture, in place.
+
+    Args:
+        image: H×W×3 uint8, BGR, contiguous and writable.
+        faces: what is drawn, the most important first (labels of later faces give way).
+        style: what is drawn, and whether faces are blurred.
+        redacted: with `style.redact`, rectangles to blur besides the faces.
+    """
+    if style.redact:
+        for face in faces:
+            redact(image, (face.x1, face.y1, face.x2, face.y2))
+        for box in redacted:
+            redact(image, box)
+    if style.boxes:
+        _draw_boxes(image, faces)
+
+
+# A face is at most so many averaged cells wide after redaction: too few to recognise anyone, or to compute a face back.
+_CELLS = 5
+_REDACT_MARGIN = 0.2
+
+
+def redact(image: Image, box: tuple[float, float, float, float]) -> None:
+    """Make a face unrecognisable, in place: the enlarged box becomes averages of at most 5×5 cells, blended softly.
+
+    What is written holds no more of the face than those averages, so it cannot be undone.
+    """
+    x1, y1, x2, y2 = box
+    margin = _REDACT_MARGIN * max(x2 - x1, y2 - y1) + 2
+    left, top, right, bottom = _clipped(image, x1 - margin, y1 - margin, x2 + margin, y2 + margin)
+    if right <= left or bottom <= top:
+        return
+    region = image[top:bottom, left:right]
+    height, width = region.shape[:2]
+    longer = max(width, height)
+    cells = (max(1, min(width, round(_CELLS * width / longer))), max(1, min(height, round(_CELLS * height / longer))))
+    coarse = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
+    region[:] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _draw_boxes(image: Image, faces: Sequence[Face]) -> None:
+    height, width = image.shape[:2]
+    unit = max(height, width) / 1000
+    boxes = [_clipped(image, face.x1, face.y1, face.x2, face.y2) for face in faces]
+    # The last faces first, so that the best lie on top where boxes overlap.
+    for face, box in reversed(list(zip(faces, boxes, strict=True))):
+        side = max(box[2] - box[0], box[3] - box[1])
+        _frame(image, box, _LOOKS.get(face.label, _UNKNOWN), _line_width(unit, side))
+    taken: list[Box] = []
+    for face, box in zip(faces, boxes, strict=True):
+        chip, x, y = _labelled(face, box, unit, [*taken, *boxes], width, height)
+        shown = image[y : y + chip.shape[0], x : x + chip.shape[1]]
+        shown[:] = chip[: shown.shape[0], : shown.shape[1]]
+        taken.append((x, y, x + chip.shape[1], y + chip.shape[0]))
+
+
+def _labelled(
+    face: Face, box: Box, unit: float, taken: Sequence[Box], width: int, height: int
+) -> tuple[Image, int, int]:
+    """The longest label that finds a free place beside its box, and that place; in a crowd the letter of the class alone."""
+    look = _LOOKS.get(face.label, _UNKNOWN)
+    percent = 100 if face.confidence >= 0.995 else min(99, int(face.confidence * 100))
+    size = _text_size(box, unit)
+    for text in (f"{look.word} {percent}%", f"{look.letter} {percent}", look.letter):
+        chip = _chip(text, size, look.colour)
+        (x, y), covered = _place(chip.shape[1], chip.shape[0], box, taken, width, height)
+        if covered == 0:
+            break
+    return chip, x, y
+
+
+def _line_width(unit: float, side: int) -> int:
+    # Thick enough for the picture, yet no more than a tenth of a small face.
+    return max(1, min(round(2.2 * unit), round(side / 10)))
+
+
+def _frame(image: Image, box: Box, look: _Look, line: int) -> None:
+    """The rectangle lies outside the face, in colour between two dark lines, so that it shows on any background."""
+    left, top, right, bottom = box
+    outer, inner = (left - line, top - line), (right + line - 1, bottom + line - 1)
+    edge = max(1, line // 2)
+    cv2.rectangle(image, outer, inner, _BLACK, line + 2 * edge, cv2.LINE_8)
+    if look.line == "dashed":
+        _dashed(image, (*outer, *inner), look.colour, line)
+        return
+    cv2.rectangle(image, outer, inner, look.colour, line, cv2.LINE_8)
+    if look.line == "double":
+        gap = line + 2 * edge
+        corners = (outer[0] - gap, outer[1] - gap), (inner[0] + gap, inner[1] + gap)
+        cv2.rectangle(image, *corners, look.colour, line, cv2.LINE_8)
+
+
+def _dashed(image: Image, box: Box, colour: tuple[int, int, int], line: int) -> None:
+    left, top, right, bottom = box
+    for ends in (((left, top), (right, top)), ((left, bottom), (right, bottom))):
+        _dashes(image, *ends, colour, line)
+    for ends in (((left, top), (left, bottom)), ((right, top), (right, bottom))):
+        _dashes(image, *ends, colour, line)
+
+
+def _dashes(
+    image: Image, start: tuple[int, int], stop: tuple[int, int], colour: tuple[int, int, int], line: int
+) -> None:
+    """Dashes and gaps of equal length, a dash at either end, so that the corners stay."""
+    length = abs(stop[0] - start[0]) + abs(stop[1] - start[1])
+    count = max(3, round(length / max(4, 4 * line))) | 1
+    at = np.linspace(0, 1, count + 1)
+    ends = [(round(start[0] + (stop[0] - start[0]) * t), round(start[1] + (stop[1] - start[1]) * t)) for t in at]
+    for index in range(0, count, 2):
+        cv2.line(image, ends[index], ends[index + 1], colour, line, cv2.LINE_8)
+
+
+def _text_size(box: Box, unit: float) -> int:
+    """Pixels: readable in the picture as a whole, smaller on a small face, never below what can be read."""
+    return int(np.clip(min(20 * unit, 0.4 * (box[3] - box[1]) + 6), 11, 20 * max(unit, 0.6)))
+
+
+@lru_cache(maxsize=1024)
+def _chip(text: str, size: int, colour: tuple[int, int, int]) -> Image:
+    """Black text on the class's colour, with a dark edge."""
+    font = _font()
+    pad = max(2, size // 5)
+    canvas = np.full((size * 3, size * (len(text) + 4), 3), colour, np.uint8)
+    end, _ = cv2.putText(canvas, text, (pad + 1, size * 2), _BLACK, font, size, 600)
+    # Cut to the capitals' height and the descender, the same for all texts of a size.
+    top, bottom = size * 2 - round(size * 0.76) - pad, size * 2 + round(size * 0.18) + pad
+    chip: Image = np.ascontiguousarray(canvas[top:bottom, : end[0] + pad + 1])
+    cv2.rectangle(chip, (0, 0), (chip.shape[1] - 1, chip.shape[0] - 1), _BLACK, 1)
+    chip.setflags(write=False)
+    return chip
+
+
+@lru_cache(maxsize=1)
+def _font() -> Any:
+    return cv2.FontFace("sans")
+
+
+def _place(
+    chip_w: int, chip_h: int, box: Box, taken: Sequence[Box], width: int, height: int
+) -> tuple[tuple[int, int], float]:
+    """Where a label goes and how many taken pixels it covers there: above its box, below, right or left of it."""
+    left, top, right, bottom = box
+    gap = 4
+    candidates = [
+        (left - gap, top - chip_h - gap),
+        (left - gap, bottom + gap),
+        (right - chip_w + gap, top - chip_h - gap),
+        (right - chip_w + gap, bottom + gap),
+        (right + gap, top),
+        (left - chip_w - gap, top),
+    ]
+    best, least = (0, 0), float("inf")
+    for x, y in candidates:
+        x0, y0 = max(0, min(x, width - chip_w)), max(0, min(y, height - chip_h))
+        covered = sum(_overlap((x0, y0, x0 + chip_w, y0 + chip_h), other) for other in taken)
+        if covered < least:
+            best, least = (x0, y0), covered
+        if covered == 0:
+            break
+    return best, least
+
+
+def _overlap(a: Box, b: Box) -> int:
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _clipped(image: Image, x1: float, y1: float, x2: float, y2: float) -> Box:
+    """Whole pixels that cover the box, inside the picture."""
+    height, width = image.shape[:2]
+    edges = np.nan_to_num(np.array([np.floor(x1), np.floor(y1), np.ceil(x2), np.ceil(y2)]), posinf=1e9, neginf=-1e9)
+    left, right = (int(np.clip(edge, 0, width)) for edge in edges[[0, 2]])
+    top, bottom = (int(np.clip(edge, 0, height)) for edge in edges[[1, 3]])
+    return left, top, right, bottom
