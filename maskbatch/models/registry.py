@@ -215,6 +215,8 @@ def find_model(name: str, role: Role, prefer: tuple[str, ...] = ("fp32",), preci
     """
     entries = {entry.name: entry for entry in all_entries()}
     entry = entries.get(name)
+    if entry is None and base_name(name) in _PACKAGED:
+        raise ModelError(f"the packaged model {name} is missing: reinstall maskbatch")
     if entry is None or entry.role != role:
         return _find_file(name, role, tuple(e.name for e in entries.values() if e.role == role))
     if entry.packaged and base_name(name) == name:
@@ -304,3 +306,18 @@ def _pack_file(pack: str) -> ModelFile:
     path = found[0]
     digest = known.get(path.name) or _sum(path)
     return ModelFile(f"scrfd:{Path(pack).name}", path, digest, "scrfd", "download the pack again")
+
+
+def check_entry(entry: Entry) -> str:
+    """What is wrong with a registered model's file, with the mend; empty if nothing is."""
+    path = entry_path(entry)
+    mend = to_file(entry).mend
+    if not path.is_file():
+        return f"not here: {mend}"
+    try:
+        found = file_sum(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found != entry.sha256:
+        return f"has SHA-256 {found[:12]}…, but {entry.sha256[:12]}… is registered: {mend}"
+    return ""

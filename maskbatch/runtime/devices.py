@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -105,11 +108,16 @@ def why_not(name: RealDevice, index: int = 0) -> str:
         providers.append((PROVIDERS["cuda"], {"device_id": str(index)}))
     if name != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        with silent_stdout():
-            session = ort.InferenceSession(_PROBE, options, providers=providers, enable_fallback=0)
-    except Exception as error:  # the kinds are many and not documented
-        return f"{one_line(error)}; {_gpu_mend(name)}"
+    with captured_stderr() as log:
+        try:
+            with silent_stdout():
+                session = ort.InferenceSession(_PROBE, options, providers=providers, enable_fallback=0)
+        except Exception as error:  # the kinds are many and not documented
+            failure: Exception | None = error
+        else:
+            failure = None
+    if failure is not None:
+        return f"{_cause(log, failure)}; {_gpu_mend(name)}"
     got = session.get_providers()
     if got[:1] != [provider]:
         return f"ONNX Runtime started {got[0] if got else 'nothing'} in its place; {_gpu_mend(name)}"
@@ -129,6 +137,35 @@ def prepare_gpu(name: RealDevice) -> None:
 def silent_stdout() -> contextlib.redirect_stdout[io.StringIO]:
     """Keeps what ONNX Runtime's Python layer prints off standard output."""
     return contextlib.redirect_stdout(io.StringIO())
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[list[str]]:
+    """Collects the lines that native code writes to standard error: ONNX Runtime gives the true reason only there."""
+    lines: list[str] = []
+    try:
+        saved = os.dup(2)
+    except OSError:  # standard error is closed
+        yield lines
+        return
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            sink.seek(0)
+            lines.extend(sink.read().decode("utf-8", "replace").splitlines())
+
+
+def _cause(log: list[str], error: Exception) -> str:
+    """The missing library, where that is why, else what ONNX Runtime says."""
+    for line in log:
+        missing = re.search(r"error: (\S+): cannot open shared object file", line)
+        if missing:
+            return f"the library {missing[1]} was not found"
+    return one_line(error).rstrip(".")
 
 
 def installed_runtime() -> str:

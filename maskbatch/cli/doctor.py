@@ -1,0 +1,41 @@
+"""`maskbatch doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Check the installation: versions, clashing wheels, devices that really start, models and their sums.
+
+    Exit code 1 if something is wrong; every finding comes with what to do about it.
+    """
+    from maskbatch.doctor import as_dict, run_checks
+    from maskbatch.errors import EXIT_FATAL
+
+    checks = run_checks()
+    if json_out:
+        import json
+
+        typer.echo(json.dumps(as_dict(checks), indent=1))
+    else:
+        for check in checks:
+            sign, colour = _SIGNS[check.state]
+            typer.echo(f"{typer.style(sign, fg=colour)} {check.name}: {check.detail}")
+            if check.mend:
+                typer.echo(f"  → {check.mend}")
+        wrong = sum(check.state == "wrong" for check in checks)
+        typer.echo(f"{wrong} wrong" if wrong else "all well")
+    if any(check.state == "wrong" for check in checks):
+        raise typer.Exit(EXIT_FATAL)

@@ -1,0 +1,117 @@
+"""`maskbatch evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from maskbatch.evaluate.report import Evaluation
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("evaluate", no_args_is_help=True)(evaluate)
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Annotated pictures: a Pascal VOC folder (annotations/, images/) or WIDER's boxes.json.",
+        ),
+    ],
+    detector: Annotated[
+        list[str] | None,
+        typer.Option("--detector", help="As for `scan`; give it again to compare. [default: retinaface]"),
+    ] = None,
+    classifier: Annotated[
+        str, typer.Option(help="As for `scan`; none leaves the end-to-end figures out.")
+    ] = "mask_mobilenet_v2",
+    det_size: Annotated[
+        int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
+    ] = 640,
+    part: Annotated[
+        Literal["all", "train", "val", "test"],
+        typer.Option(
+            help="Only this part of the data, by near-duplicate group (groups.csv); ours were trained on train."
+        ),
+    ] = "all",
+    min_score: Annotated[
+        float, typer.Option(min=0.02, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
+    ] = 0.5,
+    false_per_picture: Annotated[
+        float, typer.Option(min=0.0, help="False alarms per picture at which recall is compared.")
+    ] = 1.0,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Model variant, as for `scan`.")
+    ] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="As for `scan`.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Draws of the paired bootstrap over pictures.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.md, report.json, plots (with matplotlib) and the worst pictures."),
+    ] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Measure detectors and the classifier on annotated pictures, and test whether one detector finds more than another.
+
+    Gives AP at IoU .35, .5 and .5:.95, recall by face size and class, three-class mAP, the confusion matrix, milliseconds per
+    picture; for each pair of detectors a paired bootstrap of AP and McNemar's test of the faces found.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from maskbatch.evaluate.main import Request, evaluate_models
+    from maskbatch.evaluate.report import Rules, markdown
+
+    request = Request(
+        data=data,
+        detectors=tuple(detector or ("retinaface",)),
+        classifier=None if classifier == "none" else classifier,
+        part=part,
+        precision=precision,
+        device=device,
+        limit=limit,
+        rules=Rules(det_size, min_score, false_per_picture, bootstrap, seed),
+    )
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("pictures", total=None)
+        found = evaluate_models(request, lambda done, whole: bars.update(task, completed=done, total=whole))
+    written = _write(found, out) if out is not None else []
+    if json_out:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    typer.echo(markdown(found))
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def _write(found: Evaluation, out: Path) -> list[Path]:
+    import json
+
+    from maskbatch.errors import OutputError
+    from maskbatch.evaluate.plots import draw_diagrams, draw_worst, has_matplotlib
+    from maskbatch.evaluate.report import markdown
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.md").write_text(markdown(found), encoding="utf-8")
+        (out / "report.json").write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from None
+    written = [out / "report.md", out / "report.json"]
+    if has_matplotlib():
+        written += draw_diagrams(found, out)
+    else:
+        typer.echo("no diagrams: they need matplotlib, `uv pip install matplotlib`", err=True)
+    if draw_worst(found, out):
+        written.append(out / "worst")
+    return written

@@ -1,0 +1,132 @@
+"""`maskbatch models list | pull | verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from maskbatch.models import Entry
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    models = typer.Typer(no_args_is_help=True, help="See, download and check models.")
+    models.command("list")(list_models)
+    models.command("pull", no_args_is_help=True)(pull)
+    models.command("verify")(verify)
+    app.add_typer(models, name="models")
+
+
+def list_models(
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """List the registered models: what they are for, their licence, and whether they are here."""
+    from maskbatch.models import all_entries
+
+    entries = all_entries()
+    if json_out:
+        import json
+
+        typer.echo(json.dumps([_as_dict(entry) for entry in entries], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "role", "here", "size", "licence", "purpose", box=None, pad_edge=False)
+    for entry in entries:
+        size = f"{entry.size / 1e6:.1f} MB"
+        table.add_row(entry.name, entry.role, _where(entry), size, entry.licence, entry.purpose)
+    console = Console(width=None if Console().is_terminal else 200, markup=False, highlight=False)
+    console.print(table)
+    typer.echo("Get one with `maskbatch models pull NAME`; any ONNX file of a known family works as FAMILY:PATH.onnx.")
+
+
+def pull(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `maskbatch models list`.")],
+    accept_license: Annotated[
+        bool,
+        typer.Option("--accept-license", help="I have read the licence, and it lets me use the model as I mean to."),
+    ] = False,
+) -> None:
+    """Download models into the cache folder, checked against their registered sums."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from maskbatch.models.download import pull_model
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        for name in names:
+            task = bars.add_task(name, total=None)
+
+            def show(done: int, whole: int, task: object = task) -> None:
+                bars.update(task, completed=done, total=whole or None)  # type: ignore[arg-type]
+
+            path = pull_model(name, accept_license, show)
+            bars.remove_task(task)
+            typer.echo(f"{name}: {path}")
+
+
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Names to check. [default: all that are here]")
+    ] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Compare model files with their registered SHA-256 sums; exit code 1 if one is missing or differs."""
+    from maskbatch.errors import EXIT_FATAL, UsageError
+    from maskbatch.models import all_entries, entry_path
+    from maskbatch.models.registry import check_entry
+
+    entries = {entry.name: entry for entry in all_entries()}
+    unknown = [name for name in names or () if name not in entries]
+    if unknown:
+        raise UsageError(f"no model is called {unknown[0]!r}: see `maskbatch models list`")
+    chosen = [entries[name] for name in names] if names else [e for e in entries.values() if _expected(e)]
+    problems = {entry.name: check_entry(entry) for entry in chosen}
+    if json_out:
+        import json
+
+        found = [{**_as_dict(entry), "problem": problems[entry.name] or None} for entry in chosen]
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for entry in chosen:
+            typer.echo(f"{entry.name}: {problems[entry.name] or 'ok'} ({entry_path(entry)})")
+    if any(problems.values()):
+        raise typer.Exit(EXIT_FATAL)
+
+
+def _expected(entry: Entry) -> bool:
+    from maskbatch.models import entry_path
+
+    return entry.packaged or entry_path(entry).exists()
+
+
+def _where(entry: Entry) -> str:
+    from maskbatch.models import entry_path
+
+    if entry.packaged:
+        return "packaged"
+    return "yes" if entry_path(entry).exists() else "no"
+
+
+def _as_dict(entry: Entry) -> dict[str, object]:
+    from maskbatch.models import entry_path
+
+    path = entry_path(entry)
+    return {
+        "name": entry.name,
+        "role": entry.role,
+        "family": entry.family,
+        "purpose": entry.purpose,
+        "licence": entry.licence,
+        "restricted": entry.restricted,
+        "packaged": entry.packaged,
+        "url": entry.url,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "path": str(path),
+        "here": path.exists(),
+    }

@@ -1,0 +1,47 @@
+"""`maskbatch warmup`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("warmup")(warmup)
+
+
+def warmup(
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"],
+        typer.Option(help="auto is the best that works; any other is that one or an error."),
+    ] = "auto",
+    detector: Annotated[str, typer.Option(help="Face detector, as for `scan`.")] = "retinaface",
+    classifier: Annotated[str, typer.Option(help="Mask classifier, as for `scan`.")] = "mask_mobilenet_v2",
+    det_size: Annotated[
+        int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
+    ] = 640,
+    batch_size: Annotated[
+        int, typer.Option(min=0, max=1024, help="Pictures and faces per call, as for `scan`; 0 suits the device.")
+    ] = 0,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Model variant, as for `scan`.")
+    ] = "auto",
+    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Run every model shape of a scan once, before it: builds TensorRT's engines, which takes minutes, and keeps them.
+
+    Give the same options as to `scan`. On a CPU it only shows that the models load and how long a batch takes.
+    """
+    from maskbatch.config import Detection
+    from maskbatch.warmup import warm_up_all
+
+    config = Detection(detector=detector, classifier=classifier, det_size=det_size, precision=precision)
+    found = warm_up_all(config, device, batch_size, None if json_out else typer.echo)
+    if json_out:
+        import json
+
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+    else:
+        typer.echo(f"{found.device.name} is ready" + (f"; engines are in {found.engines}" if found.engines else ""))

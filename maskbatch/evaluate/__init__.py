@@ -1,0 +1,1 @@
+"""How good detectors and the classifier are on annotated pictures, and whether one is really better than another."""

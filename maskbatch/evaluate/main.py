@@ -1,0 +1,81 @@
+"""`maskbatch evaluate` as a function: models by name, an annotated folder, one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from maskbatch.classify.classifier import make_classifier
+from maskbatch.config import Detection, DeviceName
+from maskbatch.detect import classifier_file, detector_file, make_detector
+from maskbatch.errors import UsageError
+from maskbatch.evaluate.report import Evaluation, Rules, evaluate
+from maskbatch.evaluate.run import FLOOR
+from maskbatch.evaluate.truth import PartName, read_truth
+from maskbatch.runtime import cpu_name, resolve_device
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be evaluated.
+
+    Attributes:
+        data: annotated pictures (`maskbatch.evaluate.truth.read_truth`).
+        detectors: names as for a scan.
+        classifier: name as for a scan; None leaves the end-to-end figures out.
+        part: of the data, by near-duplicate group.
+        precision: variant of the models.
+        device: where they run.
+        limit: only so many pictures.
+        rules: how figures are made.
+    """
+
+    data: Path
+    detectors: tuple[str, ...] = ("retinaface",)
+    classifier: str | None = "mask_mobilenet_v2"
+    part: PartName = "all"
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    device: DeviceName = "auto"
+    limit: int | None = None
+    rules: Rules = field(default_factory=Rules)
+
+
+def evaluate_models(request: Request, progress: Callable[[int, int], None] | None = None) -> Evaluation:
+    """Load the models, run them over the data, score and compare.
+
+    Raises:
+        UsageError, ModelError, DeviceError: as the command line reports them.
+    """
+    if len(set(request.detectors)) != len(request.detectors):
+        raise UsageError("the same detector was given twice")
+    truths = read_truth(request.data, request.part, request.limit)
+    device = resolve_device(request.device)
+    base = Detection(
+        classifier=request.classifier or "",
+        det_size=request.rules.det_size,
+        min_score=FLOOR,
+        precision=request.precision,
+    )
+    configs = [replace(base, detector=name) for name in request.detectors]
+    detectors = [make_detector(config, device) for config in configs]
+    classifier = None if request.classifier is None else make_classifier(base, device)
+    sums = {
+        detector.name: detector_file(config, device).sha256 for detector, config in zip(detectors, configs, strict=True)
+    }
+    if classifier is not None:
+        sums[classifier.name] = classifier_file(base, device).sha256
+    setting: dict[str, object] = {
+        "data": request.data.resolve().name,
+        "part": request.part,
+        "det_size": request.rules.det_size,
+        "min_score": request.rules.min_score,
+        "false_per_picture": request.rules.false_per_picture,
+        "bootstrap_draws": request.rules.draws,
+        "seed": request.rules.seed,
+        "device": device.name,
+        "hardware": device.hardware or cpu_name(),
+        "models": sums,
+    }
+    return evaluate(truths, detectors, classifier, request.rules, setting, progress)

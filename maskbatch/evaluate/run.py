@@ -1,0 +1,118 @@
+"""Running detectors and the classifier over annotated pictures: everything that is measured, nothing that is concluded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from maskbatch.classify.classifier import MaskClassifier
+from maskbatch.classify.crops import crop_faces
+from maskbatch.errors import InputError, UsageError
+from maskbatch.evaluate.truth import Truth
+from maskbatch.sources.images import decode_image
+from maskbatch.sources.opener import read_bytes
+from maskbatch.types import LABELS, Detections, Floats, Image
+
+FLOOR = 0.02
+"""Least score at which detections are collected: the precision-recall curve needs the weak ones too."""
+
+_MAX_PIXELS = 250_000_000
+
+
+class PictureDetector(Protocol):
+    """What is evaluated: a `maskbatch.detect.Detector`, or anything that looks like one (MTCNN in the workshop)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]: ...
+
+
+@dataclass(slots=True)
+class Run:
+    """What one detector found.
+
+    Attributes:
+        name: of the detector.
+        found: per picture, in the order of the truth.
+        probabilities: per picture n×3 float32 from the classifier; empty without one.
+        ms: milliseconds per picture spent in `detect`.
+        classify_ms: milliseconds per picture spent cutting and classifying every collected face.
+    """
+
+    name: str
+    found: list[Detections] = field(default_factory=list)
+    probabilities: list[Floats] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    classify_ms: list[float] = field(default_factory=list)
+
+
+def run_detectors(
+    truths: Sequence[Truth],
+    detectors: Sequence[PictureDetector],
+    classifier: MaskClassifier | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    batch_size: int = 1,
+) -> list[Run]:
+    """Show every picture to every detector.
+
+    The detectors take turns on each batch, so that a busy moment of the machine slows all of them alike.
+
+    Args:
+        truths: the annotated pictures.
+        detectors: made with a `min_score` of `FLOOR`.
+        classifier: classifies what each detector found; None leaves that out.
+        progress: told pictures done and pictures in all.
+        batch_size: pictures per `detect` call.
+
+    Raises:
+        UsageError: a picture cannot be read.
+    """
+    runs = [Run(detector.name) for detector in detectors]
+    _warm_up(truths[0], detectors)
+    for start in range(0, len(truths), batch_size):
+        images = [load(truth) for truth in truths[start : start + batch_size]]
+        for run, detector in zip(runs, detectors, strict=True):
+            began = time.perf_counter()
+            found = detector.detect(images)
+            spent = (time.perf_counter() - began) * 1000 / len(images)
+            run.found += found
+            run.ms += [spent] * len(images)
+            if classifier is not None:
+                for image, faces in zip(images, found, strict=True):
+                    began = time.perf_counter()
+                    run.probabilities.append(classify(image, faces, classifier))
+                    run.classify_ms.append((time.perf_counter() - began) * 1000)
+        if progress:
+            progress(min(start + batch_size, len(truths)), len(truths))
+    return runs
+
+
+def load(truth: Truth) -> Image:
+    """The picture at full size, H×W×3 uint8 BGR.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return decode_image(read_bytes(str(truth.path)), cover=0, max_pixels=_MAX_PIXELS).image
+    except InputError as error:
+        raise UsageError(f"{truth.path} cannot be read: {error.message}") from None
+
+
+def classify(image: Image, faces: Detections, classifier: MaskClassifier) -> Floats:
+    """Probabilities n×3 of the faces of one picture."""
+    if not len(faces):
+        return np.zeros((0, len(LABELS)), np.float32)
+    return classifier.classify(crop_faces(image, faces.boxes, classifier.size, classifier.context))
+
+
+def _warm_up(truth: Truth, detectors: Sequence[PictureDetector]) -> None:
+    """The first call allocates and compiles; it is not part of the milliseconds."""
+    image = load(truth)
+    for detector in detectors:
+        detector.detect([image])

@@ -1,0 +1,147 @@
+"""Annotated pictures: Pascal VOC folders and WIDER FACE's ``boxes.json``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from maskbatch.errors import InputNotFoundError, UsageError
+from maskbatch.evaluate.split import part_of_group
+from maskbatch.types import LABELS, Floats
+
+PartName = Literal["all", "train", "val", "test"]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_SPELLINGS = {
+    "mask": 0,
+    "masked": 0,
+    "face_mask": 0,
+    "no_mask": 1,
+    "unmasked": 1,
+    "incorrect_mask": 2,
+    "mask_worn_incorrectly": 2,
+    "mask_worn_incorrect": 2,
+    "mask_incorrect": 2,
+}
+UNKNOWN = -1
+"""Label of a face whose class the data does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The faces of one picture.
+
+    Attributes:
+        name: of the picture in its data set.
+        path: its file.
+        boxes: n×4 float32, ``x1 y1 x2 y2`` in pixels.
+        labels: n, index into `maskbatch.types.LABELS`, or `UNKNOWN`.
+        ignored: n, faces that need not be found and do not count (marked difficult or invalid).
+    """
+
+    name: str
+    path: Path
+    boxes: Floats
+    labels: npt.NDArray[np.int64]
+    ignored: npt.NDArray[np.bool_]
+
+
+def read_truth(data: Path, part: PartName = "all", limit: int | None = None) -> list[Truth]:
+    """The annotated pictures of a folder, by name.
+
+    Args:
+        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``), a folder of pictures with an XML file beside each,
+            or WIDER FACE (``boxes.json`` and ``images/``).
+        part: ``all``, or the part that `maskbatch.evaluate.split` gives each picture's group in ``groups.csv``; WIDER FACE
+            names its own parts.
+        limit: only so many, from the front.
+
+    Raises:
+        InputNotFoundError: the folder does not exist.
+        UsageError: it holds no annotations, a broken one, or no groups to take a part by.
+    """
+    if not data.exists():
+        raise InputNotFoundError(f"{data} does not exist")
+    folder = data.parent if data.name == "boxes.json" else data
+    truths = list(_read_wider(folder, part)) if (folder / "boxes.json").is_file() else list(_read_voc(folder, part))
+    if not truths:
+        raise UsageError(f"{data} holds no annotated pictures" + ("" if part == "all" else f" of the part {part!r}"))
+    truths.sort(key=lambda truth: truth.name)
+    return truths[:limit]
+
+
+def _read_wider(folder: Path, part: PartName) -> Iterator[Truth]:
+    try:
+        table = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
+        for name, rows in table["images"].items():
+            if part != "all" and part not in Path(name).parts:
+                continue
+            boxes = np.array([row[:4] for row in rows], np.float32).reshape(-1, 4)
+            ignored = np.array([len(row) > 4 and bool(row[4]) for row in rows], np.bool_)
+            labels = np.full(len(rows), UNKNOWN, np.int64)
+            yield Truth(name, folder / "images" / name, boxes, labels, ignored)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder / 'boxes.json'} is not readable as WIDER FACE boxes ({error!r})") from None
+
+
+def _read_voc(folder: Path, part: PartName) -> Iterator[Truth]:
+    separate = (folder / "annotations").is_dir()
+    annotations = folder / "annotations" if separate else folder
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in _SUFFIXES}
+    groups = _read_groups(folder) if part != "all" else {}
+    for xml in sorted(annotations.glob("*.xml")):
+        path = pictures.get(xml.stem)
+        if path is None:
+            raise UsageError(f"{xml} has no picture in {images}")
+        if part != "all":
+            if path.name not in groups:
+                raise UsageError(f"{folder / 'groups.csv'} does not name {path.name}, so its part is unknown")
+            if part_of_group(groups[path.name]) != part:
+                continue
+        yield _read_annotation(xml, path)
+
+
+def _read_annotation(xml: Path, path: Path) -> Truth:
+    boxes, labels, ignored = [], [], []
+    try:
+        for item in ET.parse(xml).getroot().iter("object"):
+            boxes.append([float(item.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")])
+            labels.append(label_of(item.findtext("name") or ""))
+            ignored.append((item.findtext("difficult") or "0").strip() == "1")
+    except (ET.ParseError, ValueError) as error:
+        raise UsageError(f"{xml} is not readable as Pascal VOC ({error})") from None
+    return Truth(
+        path.name,
+        path,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(ignored, np.bool_),
+    )
+
+
+def label_of(spelling: str) -> int:
+    """Index into `LABELS` of a class as data sets spell it; `UNKNOWN` for any other."""
+    plain = spelling.strip().lower().replace("-", "_").replace(" ", "_")
+    return LABELS.index(plain) if plain in LABELS else _SPELLINGS.get(plain, UNKNOWN)
+
+
+def _read_groups(folder: Path) -> dict[str, str]:
+    path = folder / "groups.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {row["filename"]: row["group"] for row in csv.DictReader(stream)}
+    except OSError:
+        raise UsageError(
+            f"{path} is missing: a part is taken by near-duplicate group (columns filename,group); use --part all"
+        ) from None
+    except KeyError as error:
+        raise UsageError(f"{path} has no column {error}") from None
