@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from maskbatch.results.columns import flags, numbers
 from maskbatch.results.schema import PART, PROBABILITY_COLUMNS
 from maskbatch.types import LABELS, Detections, Floats, Frame, Image
 
@@ -70,20 +71,18 @@ class RowBuffer:
             return b"", 0
         boxes, scores = np.concatenate(self._boxes), np.concatenate(self._scores)
         landmarks, probabilities = np.concatenate(self._landmarks), np.concatenate(self._probabilities)
-        flat = pa.array(landmarks.reshape(-1), pa.float32())
-        missing = pa.array(np.isnan(landmarks[:, 0]))
+        missing = np.isnan(landmarks[:, 0])
         columns = [
-            pa.array(self._frames, pa.int64()),
-            pa.array(self._times, pa.float64()),
-            pa.array(self._faces, pa.int32()),
-            *[pa.array(np.ascontiguousarray(boxes[:, i]), pa.float32()) for i in range(4)],
-            pa.array(scores, pa.float32()),
-            pa.FixedSizeListArray.from_arrays(flat, 10, mask=missing),
-            *[
-                pa.array(np.ascontiguousarray(probabilities[:, i]), pa.float32())
-                for i in range(len(PROBABILITY_COLUMNS))
-            ],
-            pa.array(self._sharpness, pa.float32()),
+            numbers(self._frames, pa.int64()),
+            numbers(self._times, pa.float64()),
+            numbers(np.array(self._faces), pa.int32()),
+            *[numbers(boxes[:, i], pa.float32()) for i in range(4)],
+            numbers(scores, pa.float32()),
+            pa.FixedSizeListArray.from_arrays(
+                numbers(landmarks.reshape(-1), pa.float32()), 10, mask=flags(missing) if missing.any() else None
+            ),
+            *[numbers(probabilities[:, i], pa.float32()) for i in range(len(PROBABILITY_COLUMNS))],
+            numbers(np.array(self._sharpness), pa.float32()),
         ]
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_arrays(columns, schema=PART), sink, compression="zstd")
