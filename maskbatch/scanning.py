@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import glob
 import json
 import os
 import platform
@@ -17,10 +17,11 @@ from typing import Any
 import maskbatch
 from maskbatch.config import ScanConfig
 from maskbatch.detect import model_identity, pin_models
-from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputExistsError, UsageError
+from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputError, OutputExistsError, UsageError
 from maskbatch.jobs.executors import make_executor
-from maskbatch.jobs.ledger import DonePiece, Ledger, remaining
+from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger, key_text, remaining
 from maskbatch.jobs.lock import Lock
+from maskbatch.jobs.plan import write_plan
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.jobs.store import LocalStore, Store, open_store
 from maskbatch.jobs.units import Backlog
@@ -32,6 +33,9 @@ from maskbatch.runtime import Device, resolve_device
 from maskbatch.sources.discover import Discovery, discover
 from maskbatch.sources.whenwhere import WhenWhereRules
 from maskbatch.types import Receipt, Source
+
+MERGE_ATTEMPTS = 10
+"""Each one more than the first follows a part that was found damaged."""
 
 
 @dataclass(slots=True)
@@ -177,8 +181,10 @@ class _Run:
     def execute(self, *, overwrite: bool, restart: bool, limit: int | None, dry_run: bool) -> ScanSummary:
         rules = WhenWhereRules(self.config.when_where)
         self.reporter.phase("discover")
-        discovery = discover(self.paths, limit=limit)
-        sources = [rules.apply(source) for source in discovery.sources if not self._is_ours(source)]
+        extras = self.config.extras
+        ours = [folder for folder in (extras.annotate, extras.crops) if folder is not None]
+        discovery = discover(self.paths, limit=limit, exclude=ours)
+        sources = [rules.apply(source) for source in discovery.sources]
         self.summary.inputs = len(sources)
         self.summary.ignored = discovery.ignored
         for source in sources:
@@ -188,6 +194,7 @@ class _Run:
         ledger = Ledger(work)
         key = self._key(discovery)
         self._refuse_to_overwrite(store, ledger, key, overwrite)
+        self._refuse_to_overwrite_inputs(store, sources)
         if dry_run:
             self.summary.dry_run = True
             return self.summary
@@ -196,17 +203,17 @@ class _Run:
                 lock = stack.enter_context(Lock(work.root / "lock"))
                 if lock.note:
                     self._note(lock.note)
-            ledger.clear_temporaries()
-            if restart or overwrite:
+            self._clear_temporaries(store, ledger)
+            if restart or (
+                overwrite and not ledger.belongs_to(key)
+            ):  # with --overwrite too, the same command continues
                 ledger.clear()
             ledger.claim(key)
-            unreadable = sum(source.problem is not None for source in sources)
-            work.write("plan.json", json.dumps({"inputs": len(sources), "unreadable": unreadable}).encode())
-            done = self._process(sources, ledger, key)
-            self.reporter.phase("merge")
-            totals = self._merge(store, work, sources, done, key)
+            write_plan(work, sources)
+            totals = self._process_and_merge(store, sources, ledger, key)
             self._draw(sources)
             self._finish(store, totals, discovery)
+            write_plan(work, sources, merged=True)
         return self.summary
 
     # --- steps
@@ -218,21 +225,50 @@ class _Run:
             "models": self.summary.models,
             "provider": self.device.provider,
             "unit_seconds": self.config.execution.unit_seconds,
+            "hash": self.config.extras.hash,
         }
 
     def _refuse_to_overwrite(self, store: Store, ledger: Ledger, key: dict[str, Any], overwrite: bool) -> None:
         """A result stays unless it is this very scan's own (then it is brought up to date) or --overwrite was given."""
         if overwrite or (store.size(self.out.run) is None and store.size(self.out.results) is None):
             return
-        try:
-            same = json.loads(ledger.store.read("key.json")) == key
-        except (OSError, ValueError):
-            same = False
-        if not same:
+        if not ledger.belongs_to(key):
             raise OutputExistsError(
                 f"{self.out.path(self.out.results)} exists and was made with other inputs, settings or models; "
                 "use --overwrite to replace it, or another --out"
             )
+
+    def _refuse_to_overwrite_inputs(self, store: Store, sources: list[Source]) -> None:
+        """No output may take the place of an input, whatever the two are called."""
+        if not isinstance(store, LocalStore):
+            return
+        for name in (self.out.results, self.out.inputs, self.out.tracks, self.out.run):
+            path = store.root / name
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            for source in sources:
+                if source.size == found.st_size and "://" not in source.path and _same_file(path, source.path):
+                    raise UsageError(f"--out would overwrite the input {source.path}; name another file")
+
+    def _clear_temporaries(self, store: Store, ledger: Ledger) -> None:
+        """Remove what killed runs left half-written; nobody else writes here while the lock is held."""
+        ledger.clear_temporaries()
+        if isinstance(store, LocalStore):
+            for name in (self.out.results, self.out.inputs, self.out.tracks, self.out.run):
+                store.remove_temporaries(".", glob.escape(name))
+
+    def _process_and_merge(self, store: Store, sources: list[Source], ledger: Ledger, key: dict[str, Any]) -> Totals:
+        for _ in range(MERGE_ATTEMPTS):
+            done = self._process(sources, ledger, key)
+            self.reporter.phase("merge")
+            try:
+                return self._merge(store, ledger, sources, done, key)
+            except DamagedPartError as error:
+                ledger.forget(error.unit)
+                self._note(f"{error}; its inputs are done again")
+        raise OutputError(f"parts in {ledger.store.url} come back damaged again and again; is its disk failing?")
 
     def _process(
         self, sources: list[Source], ledger: Ledger, key: dict[str, Any]
@@ -256,9 +292,8 @@ class _Run:
             self.reporter.progress(state)
 
         execution = self.config.execution
-        key_text = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        backlog = Backlog(pieces, key_text, execution.workers, execution.unit_images)
-        scheduler = Scheduler(backlog, ledger, key_text, done, on_receipt, self._note)
+        backlog = Backlog(pieces, key_text(key), execution.workers, execution.unit_images)
+        scheduler = Scheduler(backlog, ledger, key_text(key), done, on_receipt, self._note)
         self.reporter.progress(state)
         state.started = time.monotonic()
         make_executor(execution.executor).run(
@@ -275,7 +310,7 @@ class _Run:
     def _merge(
         self,
         store: Store,
-        work: Store,
+        ledger: Ledger,
         sources: list[Source],
         done: dict[tuple[str, str], dict[int, DonePiece]],
         key: dict[str, Any],
@@ -284,7 +319,7 @@ class _Run:
         track = _tracker() if self.config.extras.track else None
         with store.writing(self.out.results) as results, store.writing(self.out.inputs) as inputs:
             writer = ResultWriter(results, inputs, metadata)
-            for item in walk(sources, done, PartCache(work)):
+            for item in walk(sources, done, PartCache(ledger)):
                 tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
                 writer.add(item, track(item.rows) if tracked and track is not None else None)
             writer.close()
@@ -346,10 +381,12 @@ class _Run:
         self.summary.notes.append(text)
         self.reporter.note(text)
 
-    def _is_ours(self, source: Source) -> bool:
-        """Whether a discovered file is an annotated picture or a crop that an earlier run of this scan wrote."""
-        folders = [folder for folder in (self.config.extras.annotate, self.config.extras.crops) if folder is not None]
-        return any(Path(source.path).is_relative_to(folder.absolute()) for folder in folders)
+
+def _same_file(path: Path, other: str) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 def _with_workers(config: ScanConfig, device: Device) -> ScanConfig:

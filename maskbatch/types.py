@@ -234,6 +234,7 @@ class Receipt:
         results: one per piece, in the order of the rows in the part.
         labels: faces per label.
         part_bytes: size of the part file.
+        part_sha256: sum of the part file, empty where there are no rows.
         stages: seconds of CPU per stage (``read, decode, detect, crop, classify, write``) of this unit.
         wall_s: seconds from the start to the end of the unit.
     """
@@ -243,6 +244,7 @@ class Receipt:
     results: tuple[PieceResult, ...]
     labels: dict[str, int] = field(default_factory=dict)
     part_bytes: int = 0
+    part_sha256: str = ""
     stages: dict[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
 

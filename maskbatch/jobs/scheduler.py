@@ -1,8 +1,9 @@
 """What is handed out next, and what is done about a worker that dies: the part that all executors share.
 
 A worker that crashes, hangs or eats memory takes the unit it held down with it. The inputs that it had begun and not finished are
-the suspects: each goes back as a unit of its own, the rest as one. A suspect that is alone when a worker dies is the culprit and
-becomes an error row. An executor that does not know the suspects (no messages from the worker) halves the unit instead.
+the suspects: each goes back as a unit of its own (or, if they are many, a quarter of them), the rest as one. Where the suspects are not
+known, or were wrong once, the unit is halved. An input that is alone when a worker dies is tried once more and is then the culprit: it
+becomes an error row. Every loss makes the units smaller, so that all of this ends.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from maskbatch.jobs.ledger import DonePiece, Ledger
 from maskbatch.jobs.units import Backlog, make_unit
 from maskbatch.types import PieceResult, Receipt, Split, UnitRows, WorkUnit
 
-MAX_DEATHS_WITHOUT_WORK = 5
+MAX_CULPRITS_IN_A_ROW = 100
+"""So many inputs set aside with no unit finished in between: not the inputs are at fault but the machine."""
+
+TRIES = 2
+TRIES_IF_KILLED = 4
+"""A worker killed from outside (SIGKILL, SIGTERM) may have met the kernel's want of memory or an operator, not a bad input."""
+
+FEW_SUSPECTS = 4
 
 WHAT_HAPPENED: dict[InputErrorCode, str] = {
     "crashed": "the decoder crashed on this input and took its process down",
     "hung": "no progress within the time limit (--timeout)",
-    "out_of_memory": "reading this input needed more memory than a worker may use",
+    "out_of_memory": "reading this input needed more memory than a worker may use (--max-memory)",
 }
 
 
@@ -51,8 +59,9 @@ class Scheduler:
         self._on_receipt = on_receipt
         self._on_note = on_note
         self._out: dict[str, WorkUnit] = {}
-        self._deaths_in_a_row = 0
+        self._culprits_in_a_row: list[str] = []
         self._lost_alone: dict[str, int] = {}
+        self._misled: set[str] = set()
 
     @property
     def finished(self) -> bool:
@@ -69,51 +78,95 @@ class Scheduler:
     def completed(self, unit: WorkUnit, answer: Receipt | Split) -> None:
         """A worker has finished a unit."""
         self._out.pop(unit.id, None)
-        self._deaths_in_a_row = 0
+        self._culprits_in_a_row.clear()
         if isinstance(answer, Split):
             source = unit.pieces[0].source
             known = self._done.get((source.name, source.fingerprint), {})
-            self._backlog.put_pieces(piece for piece in answer.pieces if piece.part not in known)
+            self._backlog.put_pieces(
+                piece
+                for piece in answer.pieces
+                if piece.part not in known or known[piece.part].result.parts != piece.parts
+            )
         else:
             self._on_receipt(answer)
 
-    def lost(self, unit: WorkUnit, cause: InputErrorCode, suspects: Iterable[int] | None = None) -> None:
+    def lost(
+        self,
+        unit: WorkUnit,
+        cause: InputErrorCode,
+        suspects: Iterable[int] | None = None,
+        detail: str = "",
+        killed: bool = False,
+    ) -> None:
         """The worker that held a unit is gone.
 
         Args:
             unit: what it held.
-            cause: ``crashed``, ``hung`` or ``out_of_memory``.
+            cause: ``crashed``, ``hung``, ``out_of_memory`` or ``internal``.
             suspects: indices of the pieces it had begun and not finished, where that is known.
+            detail: what is known beyond the cause, e.g. the signal; becomes part of the culprit's message.
+            killed: from outside, so that the input deserves more patience.
+
+        Raises WorkerError when input after input is lost and nothing is ever finished.
         """
         self._out.pop(unit.id, None)
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > MAX_DEATHS_WITHOUT_WORK + len(unit.pieces):
-            raise WorkerError(
-                f"workers died {self._deaths_in_a_row} times in a row without finishing a unit; last cause: {cause}"
-            )
-        if len(unit.pieces) == 1:
-            times = self._lost_alone[unit.id] = self._lost_alone.get(unit.id, 0) + 1
-            name = unit.pieces[0].source.name
-            if times == 1:
-                self._on_note(f"a worker was lost on {name} ({cause}); it is tried once more")
-                self._backlog.put_back([unit])
-            else:
-                self._on_note(f"{name} is set aside: {WHAT_HAPPENED.get(cause, cause)}")
-                self._quarantine(unit, cause)
+        if (receipt := self._ledger.receipt(unit.id)) is not None:  # it died between the receipt and saying so
+            self.completed(unit, receipt)
             return
-        chosen = set(range(len(unit.pieces)) if suspects is None else suspects)
-        if suspects is None or not chosen:
-            middle = len(unit.pieces) // 2
-            parcels = [unit.pieces[:middle], unit.pieces[middle:]]
-        else:
-            parcels = [(unit.pieces[index],) for index in sorted(chosen)]
-            rest = tuple(piece for index, piece in enumerate(unit.pieces) if index not in chosen)
-            if rest:
-                parcels.append(rest)
-        self._on_note(f"a worker was lost ({cause}); its {len(unit.pieces)} inputs go back in {len(parcels)} parcels")
-        self._backlog.put_back(make_unit(parcel, self._key) for parcel in parcels)
+        if len(unit.pieces) == 1:
+            self._lost_one(unit, cause, detail, TRIES_IF_KILLED if killed else TRIES)
+            return
+        parcels = self._parcels(unit, None if suspects is None else sorted(set(suspects)))
+        what = f"{cause}, {detail}" if detail else cause
+        self._on_note(f"a worker was lost ({what}); its {len(unit.pieces)} inputs go back in {len(parcels)} parcels")
+        self._backlog.put_back(parcels)
 
-    def _quarantine(self, unit: WorkUnit, cause: InputErrorCode) -> None:
+    def returned(self, unit: WorkUnit, why: str) -> None:
+        """A unit that was not finished through no fault of its inputs (its whole machine is gone) is handed out again."""
+        self._out.pop(unit.id, None)
+        if (receipt := self._ledger.receipt(unit.id)) is not None:
+            self.completed(unit, receipt)
+            return
+        self._on_note(f"{why}; its {len(unit.pieces)} inputs are handed out again")
+        self._backlog.put_back([unit])
+
+    def _parcels(self, unit: WorkUnit, suspects: list[int] | None) -> list[WorkUnit]:
+        pieces = unit.pieces
+        if not suspects or unit.id in self._misled:
+            middle = len(pieces) // 2
+            return [make_unit(half, self._key) for half in (pieces[:middle], pieces[middle:])]
+        size = 1 if len(suspects) <= FEW_SUSPECTS else -(-len(suspects) // FEW_SUSPECTS)
+        parcels = [
+            make_unit((pieces[index] for index in suspects[start : start + size]), self._key)
+            for start in range(0, len(suspects), size)
+        ]
+        rest = [piece for index, piece in enumerate(pieces) if index not in set(suspects)]
+        if rest:
+            parcels.append(make_unit(rest, self._key))
+            self._misled.add(parcels[-1].id)  # if a worker dies on these too, the suspects were not (all of) it
+        return parcels
+
+    def _lost_one(self, unit: WorkUnit, cause: InputErrorCode, detail: str, tries: int) -> None:
+        times = self._lost_alone[unit.id] = self._lost_alone.get(unit.id, 0) + 1
+        name = unit.pieces[0].source.name
+        if times < tries:
+            self._on_note(f"a worker was lost on {name} ({cause}); it is tried once more")
+            self._backlog.put_back([unit])
+            return
+        message = WHAT_HAPPENED.get(cause, "processing this input failed") + (f": {detail}" if detail else "")
+        self._on_note(f"{name} is set aside: {message}")
+        del self._lost_alone[unit.id]
+        self._culprits_in_a_row.append(unit.id)
+        self._quarantine(unit, cause, message)
+        if len(self._culprits_in_a_row) >= MAX_CULPRITS_IN_A_ROW:
+            for culprit in self._culprits_in_a_row:
+                self._ledger.forget(culprit)  # the next run is to try them again
+            raise WorkerError(
+                f"{MAX_CULPRITS_IN_A_ROW} inputs in a row took their worker down and none was finished, so something is wrong "
+                f"with this machine rather than with the inputs; the last: {name}: {message}"
+            )
+
+    def _quarantine(self, unit: WorkUnit, cause: InputErrorCode, message: str) -> None:
         piece = unit.pieces[0]
         result = PieceResult(
             name=piece.source.name,
@@ -122,6 +175,6 @@ class Scheduler:
             parts=max(1, piece.parts),
             status="error",
             error=cause,
-            message=WHAT_HAPPENED.get(cause, cause),
+            message=message,
         )
         self._on_receipt(self._ledger.commit(unit, UnitRows(part=b"", rows=0, results=(result,))))

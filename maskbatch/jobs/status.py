@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from maskbatch.errors import InputNotFoundError
 from maskbatch.jobs.ledger import Ledger, is_complete
 from maskbatch.jobs.lock import holder_of
+from maskbatch.jobs.plan import read_plan
 from maskbatch.jobs.store import LocalStore, open_store
 from maskbatch.outputs import ENDING, OutputPaths
 
@@ -28,7 +28,7 @@ class WorkStatus:
         begun: videos of which some parts are done.
         failures: name, error and message of each input (or part of a video) that failed, at most `SHOWN_FAILURES`.
         running: who is working on it now, or None.
-        merged: the result has been written.
+        merged: the result has been written from what is done.
     """
 
     work: str
@@ -65,18 +65,19 @@ class WorkStatus:
 
 def read_status(path: str) -> WorkStatus:
     """The status of the run with this result or work folder; raises InputNotFoundError where there is none."""
-    work = OutputPaths.of(path).path(OutputPaths.of(path).work) if path.endswith(ENDING) else path.rstrip("/")
+    work = OutputPaths.of(path).path(OutputPaths.of(path).work) if path.endswith((ENDING, "/")) else path
+    if path.endswith("/") and open_store(work).size("key.json") is None:
+        work = path.rstrip("/")  # a work folder, in place of a partitioned result
     store = open_store(work)
-    if store.size("key.json") is None:
-        raise InputNotFoundError(f"{work}: no work of a scan here")
-    status = WorkStatus(work)
     try:
-        plan = json.loads(store.read("plan.json"))
-        status.inputs, known_bad = int(plan["inputs"]), int(plan["unreadable"])
-    except (OSError, ValueError, KeyError):
-        known_bad = 0
-    ledger = Ledger(store)
-    for (name, _), pieces in ledger.done().items():
+        key = Ledger(store).key()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputNotFoundError(f"{work}: no work of a scan here") from None
+    status = WorkStatus(work)
+    plan = read_plan(store)
+    for (name, fingerprint), pieces in Ledger(store, key).done().items():
+        if plan is not None and not plan.holds(name, fingerprint):
+            continue  # removed or changed since
         complete = is_complete(pieces)
         status.done += complete
         status.begun += not complete
@@ -88,13 +89,11 @@ def read_status(path: str) -> WorkStatus:
                 status.failed += 1
                 if len(status.failures) < SHOWN_FAILURES:
                     status.failures.append((name, result.error or "", result.message))
-    status.done += known_bad
-    status.failed += known_bad
-    if status.inputs is not None:
-        status.left = max(0, status.inputs - status.done)
+    if plan is not None:
+        status.inputs, status.merged = plan.inputs, plan.merged
+        status.done += plan.unreadable
+        status.failed += plan.unreadable
+        status.left = plan.inputs - status.done
     if isinstance(store, LocalStore):
         status.running = holder_of(store.root / "lock")
-    stem = work.rstrip("/").removesuffix(".work")
-    folder, _, name = stem.rpartition("/")
-    status.merged = open_store(folder or ".").size(f"{name}.run.json") is not None
     return status

@@ -166,12 +166,22 @@ class LocalStore:
         except OSError:
             return None
 
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        for name in names:
+            try:
+                yield name, self.read(name)
+            except OSError:
+                yield name, None
+
     def names(self, folder: str) -> list[str]:
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
         try:
             with os.scandir(self.root / folder) as entries:
-                return sorted(entry.name for entry in entries if not entry.name.endswith(".tmp"))
+                return dict(sorted((e.name, e.stat().st_size) for e in entries if not e.name.endswith(".tmp")))
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise OutputError(f"cannot read {self.root / folder}: {error.strerror or error}") from error
 

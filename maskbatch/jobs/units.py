@@ -15,13 +15,18 @@ from maskbatch.types import Piece, WorkUnit
 SMALLEST_TAIL_UNIT = 8
 
 
+def run_mark(key: str) -> str:
+    """How the ids of all units of a run with this key begin: work that another run's straggler leaves is told by it."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
 def unit_id(pieces: Iterable[Piece], key: str) -> str:
-    """A hash of what the unit is: its pieces' names, fingerprints and ranges, under the run's key."""
+    """The run's mark and a hash of what the unit is: its pieces' names, fingerprints and ranges."""
     digest = hashlib.sha256(key.encode())
     for piece in pieces:
         what = (piece.source.name, piece.source.fingerprint, piece.part, piece.parts, piece.start_pts, piece.stop_pts)
         digest.update(repr(what).encode("utf-8", "backslashreplace"))
-    return digest.hexdigest()[:24]
+    return run_mark(key) + digest.hexdigest()[:24]
 
 
 def make_unit(pieces: Iterable[Piece], key: str) -> WorkUnit:
@@ -52,8 +57,11 @@ class Backlog:
         return len(self._videos) + len(self._images) + sum(len(unit.pieces) for unit in self._ready)
 
     def put_back(self, units: Iterable[WorkUnit]) -> None:
-        """Hand out these units next (parts of a video just split, or what is left of a unit whose worker died)."""
-        self._ready.extend(units)
+        """Hand out these units next (parts of a video just split, or what is left of a unit whose worker died).
+
+        The newest come first: a culprit is closed in on before the next trouble is looked for, so that few units wait here.
+        """
+        self._ready.extendleft(reversed(list(units)))
 
     def put_pieces(self, pieces: Iterable[Piece]) -> None:
         """Hand out each of these pieces as a unit of its own."""

@@ -19,12 +19,11 @@ from maskbatch.classify.crops import crop_faces, crops_need_full
 from maskbatch.config import ScanConfig
 from maskbatch.detect import make_detector
 from maskbatch.detect.base import Detector
-from maskbatch.errors import InputError
 from maskbatch.pipeline.decode import Decoded, Decoder, as_problem, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
 from maskbatch.sources.videos import split_video
-from maskbatch.types import Detections, Frame, Image, Report, Split, UnitRows, WorkUnit
+from maskbatch.types import Detections, Frame, Image, Problem, Report, Split, UnitRows, WorkUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,14 @@ class ScanWorker:
             report("begin", 0)
             try:
                 execution, config = self._config.execution, self._config
-                pieces = split_video(piece.source, config.sampling, execution.unit_seconds, config.limits)
-            except InputError as error:
+                pieces = split_video(
+                    piece.source,
+                    config.sampling,
+                    execution.unit_seconds,
+                    config.limits,
+                    lambda: report("tick", 0),
+                )
+            except Exception as error:
                 result = new_result(piece)
                 result.note(as_problem(error))
                 report("end", 0)
@@ -157,8 +162,9 @@ class UnitRun:
             if blurred.any():
                 try:
                     crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred])
-                except InputError as error:  # decodes reduced but not in full: the reduced crop is what there is
-                    self._decoder.results[index].note(as_problem(error))
+                except Exception as error:  # decodes reduced but not in full: the reduced crop is what there is
+                    problem = as_problem(error)
+                    self._decoder.results[index].note(Problem("partial", problem.error, problem.message))
         self._rows.add(frame, boxes, crops)
         self._crops.extend(crops)
         self._crop_owners.extend([index] * len(crops))

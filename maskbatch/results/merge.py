@@ -17,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maskbatch.jobs.ledger import DonePiece
-from maskbatch.jobs.store import Store
+from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger
+from maskbatch.results.columns import numbers, strings, to_numpy
 from maskbatch.results.schema import INPUTS, PART, PROBABILITY_COLUMNS, RESULTS, SCHEMA_VERSION
 from maskbatch.types import LABELS, PieceResult, Problem, Source
 
 ROW_GROUP = 65_536
 INPUT_ROW_GROUP = 16_384
 CACHED_PARTS = 16
+EMPTY_PART = pa.Table.from_batches([], schema=PART)
 
 Tracker = Callable[[pa.Table], pa.Array]
 
@@ -46,22 +47,25 @@ class Totals:
 class PartCache:
     """Reads parts of a work folder; keeps the last few, since neighbours in the result are mostly neighbours in a part."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._tables: OrderedDict[str, pa.Table] = OrderedDict()
 
     def rows(self, piece: DonePiece) -> pa.Table:
-        """The rows of one piece."""
+        """The rows of one piece; raises DamagedPartError where the part is not what was written."""
         if not piece.result.faces:
-            return PART.empty_table()
+            return EMPTY_PART
         table = self._tables.get(piece.unit)
         if table is None:
-            table = pq.read_table(io.BytesIO(self._store.read(f"parts/{piece.unit}.parquet")))
+            table = pq.ParquetFile(io.BytesIO(self._ledger.part(piece.unit))).read()
             self._tables[piece.unit] = table
             if len(self._tables) > CACHED_PARTS:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(piece.unit)
-        return table.slice(piece.offset, piece.result.faces)
+        rows = table.slice(piece.offset, piece.result.faces)
+        if len(rows) != piece.result.faces:
+            raise DamagedPartError(piece.unit)
+        return rows
 
 
 def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
@@ -84,6 +88,9 @@ def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
         total.duration_s = max(filter(None, (total.duration_s, piece.duration_s)), default=None)
         total.started_at = piece.started_at if total.started_at is None else total.started_at
         total.sha256 = total.sha256 or piece.sha256
+    if len(pieces) < pieces[0].parts:
+        missing = pieces[0].parts - len(pieces)
+        total.note(Problem("error", "internal", f"no worker has answered for {missing} of its {pieces[0].parts} parts"))
     if total.status == "error" and parts_with_frames and source.media == "video":
         total.status = "partial"
     return total
@@ -107,7 +114,7 @@ def walk(
         pieces = [found[part] for part in sorted(found)]
         result = combine(source, [piece.result for piece in pieces])
         tables = [parts.rows(piece) for piece in pieces if piece.result.faces]
-        rows = pa.concat_tables(tables) if tables else PART.empty_table()
+        rows = pa.concat_tables(tables) if tables else EMPTY_PART
         yield Merged(source, result, rows)
 
 
@@ -120,15 +127,15 @@ def result_rows(merged: list[Merged], tracks: list[pa.Array | None]) -> pa.Table
     """
     counts = np.array([len(item.rows) for item in merged])
     rows = pa.concat_tables([item.rows for item in merged]).combine_chunks()
-    probabilities = np.column_stack([rows[name].to_numpy() for name in PROBABILITY_COLUMNS])
+    probabilities = np.column_stack([to_numpy(rows[name]) for name in PROBABILITY_COLUMNS])
     best = probabilities.argmax(axis=1)
     columns: dict[str, Any] = {name: rows[name] for name in PART.names}
     columns["source"] = _repeated([item.source.name for item in merged], counts, RESULTS.field("source").type)
     columns["camera"] = _repeated([item.source.camera for item in merged], counts, RESULTS.field("camera").type)
     columns["media"] = _repeated([item.source.media for item in merged], counts, RESULTS.field("media").type)
     columns["captured_at"] = _captured_at(merged, counts, rows["time_s"])
-    columns["label"] = pa.DictionaryArray.from_arrays(pa.array(best.astype(np.int8)), pa.array(LABELS))
-    columns["confidence"] = pa.array(probabilities[np.arange(len(best)), best], pa.float32())
+    columns["label"] = pa.DictionaryArray.from_arrays(numbers(best, pa.int8()), strings(LABELS))
+    columns["confidence"] = numbers(probabilities[np.arange(len(best)), best], pa.float32())
     columns["track"] = pa.chunked_array(
         [
             pa.nulls(len(item.rows), pa.int64()) if track is None else track
@@ -144,22 +151,22 @@ def _repeated(values: list[Any], counts: np.ndarray[Any, Any], kind: pa.DataType
     distinct = list(dict.fromkeys(value for value in values if value is not None))
     codes = {value: code for code, value in enumerate(distinct)}
     index = np.repeat(np.array([codes.get(value, -1) for value in values], np.int64), counts)
-    indices = pa.array(index, kind.index_type, mask=index < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, pa.string()))
+    indices = numbers(index, kind.index_type, index < 0)
+    return pa.DictionaryArray.from_arrays(indices, strings(distinct))
 
 
 def _captured_at(merged: list[Merged], counts: np.ndarray[Any, Any], time_s: pa.ChunkedArray) -> pa.Array:
     starts = [item.result.started_at if item.source.start_time is None else item.source.start_time for item in merged]
     known = np.repeat(np.array([start is not None for start in starts]), counts)
     start_us = np.repeat(np.array([round((start or 0.0) * 1e6) for start in starts], np.int64), counts)
-    offset_us = np.round(np.nan_to_num(time_s.to_numpy().astype(np.float64)) * 1e6).astype(np.int64)
-    return pa.array(start_us + offset_us, pa.int64(), mask=~known).cast(pa.timestamp("us", tz="UTC"))
+    offset_us = np.round(np.nan_to_num(to_numpy(time_s).astype(np.float64)) * 1e6).astype(np.int64)
+    return numbers(start_us + offset_us, pa.int64(), ~known).cast(pa.timestamp("us", tz="UTC"))
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if not pa.types.is_dictionary(kind):
-        return pa.array(values, kind)
-    return _encoded(pa.array(values, pa.string()), kind)
+        return strings(values) if pa.types.is_string(kind) else numbers(values, kind)
+    return _encoded(strings(values), kind)
 
 
 def _encoded(plain: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
@@ -242,10 +249,8 @@ class ResultWriter:
     def _flush_results(self) -> None:
         if self._waiting:
             table = result_rows(self._waiting, self._waiting_tracks)
-            for label, count in zip(
-                *np.unique(table["label"].cast(pa.string()).to_numpy(), return_counts=True), strict=True
-            ):
-                self.totals.labels[str(label)] += int(count)
+            for entry in table["label"].cast(pa.string()).value_counts().to_pylist():
+                self.totals.labels[entry["values"]] += entry["counts"]
             self._results.add(table)
             self._waiting, self._waiting_tracks, self._waiting_rows = [], [], 0
 

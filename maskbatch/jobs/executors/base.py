@@ -6,9 +6,12 @@ final, both inside the worker's process, so that pictures and rows never travel.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Protocol
 
 from maskbatch.config import Execution
+from maskbatch.errors import InputErrorCode
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.jobs.store import open_store
@@ -19,7 +22,11 @@ class Worker(Protocol):
     """Turns units into rows. Loaded once per process."""
 
     def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
-        """Process a unit; errors of inputs are in the result, any exception is one of the run itself."""
+        """Process a unit; errors of inputs are in the result.
+
+        A MaskbatchError is one of the run itself and ends it; any other exception is taken for the fault of an input that is still to
+        be found (`Scheduler.lost`).
+        """
 
 
 class WorkerSpec(Protocol):
@@ -43,6 +50,16 @@ def work(worker: Worker, ledger: Ledger, unit: WorkUnit, report: Report) -> Rece
     """One unit from pixels to receipt: the same few lines on every executor."""
     outcome = worker.run(unit, report)
     return outcome if isinstance(outcome, Split) else ledger.commit(unit, outcome)
+
+
+def describe_failure(error: Exception) -> tuple[InputErrorCode, None, str]:
+    """What `Scheduler.lost` is told of an exception that a worker should not have let through: a defect of ours, or of a library."""
+    if isinstance(error, MemoryError):
+        return "out_of_memory", None, "allocation failed"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "maskbatch" in frame.filename] or frames
+    where = f" ({Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
+    return "internal", None, f"unexpected {type(error).__name__}: {error}{where}"
 
 
 def open_ledger(url: str) -> Ledger:

@@ -1,9 +1,10 @@
-"""The executor without processes: everything in this one, for debugging and for tests. A crash ends the run."""
+"""The executor without processes: everything in this one, for debugging and for tests. A crash ends the run; an exception does not."""
 
 from __future__ import annotations
 
 from maskbatch.config import Execution
-from maskbatch.jobs.executors.base import WorkerSpec, open_ledger, work
+from maskbatch.errors import MaskbatchError
+from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
 from maskbatch.jobs.scheduler import Scheduler
 
 
@@ -19,4 +20,11 @@ class InlineExecutor:
             if unit is None:
                 break
             worker = worker or spec.open()
-            scheduler.completed(unit, work(worker, ledger, unit, lambda _event, _index: None))
+            try:
+                answer = work(worker, ledger, unit, lambda _event, _index: None)
+            except MaskbatchError:
+                raise
+            except Exception as error:
+                scheduler.lost(unit, *describe_failure(error))
+            else:
+                scheduler.completed(unit, answer)

@@ -2,12 +2,13 @@
 
 The parent sends a unit down a pipe; the worker sends back which inputs it has begun and ended, signs of life in between, and at last
 the receipt. A worker that dies, or shows no sign of life for `--timeout`, or grows over its memory limit, is replaced; the
-scheduler decides what becomes of its unit.
+scheduler decides what becomes of its unit. No worker outlives its parent, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,21 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from maskbatch.config import Execution
-from maskbatch.errors import InputErrorCode, MaskbatchError, WorkerError
-from maskbatch.jobs.executors.base import WorkerSpec, open_ledger, work
+from maskbatch.errors import InputError, InputErrorCode, MaskbatchError, WorkerError
+from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.types import Event, WorkUnit
 
 POLL_S = 0.5
 TICK_S = 0.25
+START_TIMEOUT_S = 1800.0
+"""Loading models is not bound by `--timeout`: TensorRT builds its engines then."""
+STOP_TIMEOUT_S = 5.0
+PR_SET_PDEATHSIG = 1
 MAX_FAILED_STARTS = 3
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> None:
     """Runs in the spawned process: load, then unit after unit until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with_parent()
     lock = threading.Lock()
     last_tick = 0.0
 
@@ -65,14 +70,29 @@ def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> N
                 os._exit(0)
             if unit is None:
                 return
-            send(("finished", work(worker, ledger, unit, report)))
+            try:
+                answer = work(worker, ledger, unit, report)
+            except MaskbatchError:
+                raise
+            except Exception as error:
+                send(("broke", describe_failure(error)))
+                return
+            send(("finished", answer))
+    except InputError as error:
+        send(("failed", WorkerError(f"a worker failed: {error}")))
     except MaskbatchError as error:
         send(("failed", error))
     except Exception as error:
-        import traceback
+        send(("failed", WorkerError(f"a worker failed: {describe_failure(error)[2]}")))
 
-        trace = "".join(traceback.format_exception(error))
-        send(("failed", WorkerError(f"a worker failed: {type(error).__name__}: {error}\n{trace}")))
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends: a worker that hangs in a decoder would never notice by itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():  # it has ended already
+        os._exit(1)
 
 
 @dataclass(slots=True)
@@ -101,7 +121,7 @@ class _Child:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.join()
+        self.process.join(STOP_TIMEOUT_S)  # one that waits for a dead network drive cannot even be killed
         self.connection.close()
 
 
@@ -117,27 +137,34 @@ class ProcessesExecutor:
         """See `Executor.run`."""
         count = max(1, execution.workers)
         try:
-            self._children = [self._start(spec, ledger_url) for _ in range(count)]
+            for _ in range(count):
+                self._start(spec, ledger_url)
             while not scheduler.finished:
                 self._hand_out(scheduler)
                 self._listen(scheduler)
                 self._watch(scheduler, execution)
                 while len(self._children) < count and not scheduler.finished:
-                    self._children.append(self._start(spec, ledger_url))
+                    self._start(spec, ledger_url)
             self._dismiss()
         finally:
             for child in self._children:
                 child.stop()
             self._children = []
 
-    def _start(self, spec: WorkerSpec, ledger_url: str) -> _Child:
+    def _start(self, spec: WorkerSpec, ledger_url: str) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_worker_main, args=(theirs, spec, ledger_url), name="maskbatch-worker", daemon=True
         )
-        process.start()
+        # Ctrl-C reaches the whole group, but the parent decides: a worker inherits the blocked signal from its first instruction on,
+        # and the parent gets it once the worker is in the list of those to be stopped.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+            self._children.append(_Child(process, ours))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        return _Child(process, ours)
 
     def _hand_out(self, scheduler: Scheduler) -> None:
         for child in self._children:
@@ -152,11 +179,15 @@ class ProcessesExecutor:
         by_handle = {child.connection: child for child in self._children}
         for handle in wait(list(by_handle), timeout=POLL_S):
             child = by_handle[handle]  # type: ignore[index]
-            try:
-                while child.connection.poll():
-                    self._hear(child, child.connection.recv(), scheduler)
-            except (EOFError, OSError):
-                self._bury(child, scheduler, "crashed")
+            while child in self._children:
+                try:
+                    if not child.connection.poll():
+                        break
+                    message = child.connection.recv()
+                except (EOFError, OSError):
+                    self._bury(child, scheduler, "crashed")
+                else:
+                    self._hear(child, message, scheduler)
 
     def _hear(self, child: _Child, message: tuple[str, Any], scheduler: Scheduler) -> None:
         kind, content = message
@@ -167,10 +198,13 @@ class ProcessesExecutor:
             child.begun.discard(content)
         elif kind == "ready":
             child.ready = True
-            self._failed_starts = 0
         elif kind == "failed":
             raise content
+        elif kind == "broke":
+            cause, _, detail = content
+            self._bury(child, scheduler, cause, detail)
         elif kind == "finished" and child.unit is not None:
+            self._failed_starts = 0
             unit, child.unit = child.unit, None
             scheduler.completed(unit, content)
 
@@ -179,25 +213,32 @@ class ProcessesExecutor:
         for child in list(self._children):
             if child.unit is None and child.ready:
                 continue
-            if now - child.heard > execution.timeout_s:
+            if now - child.heard > (execution.timeout_s if child.ready else START_TIMEOUT_S):
                 self._bury(child, scheduler, "hung")
             elif execution.max_memory_mb and child.resident_mb() > execution.max_memory_mb:
                 self._bury(child, scheduler, "out_of_memory")
 
-    def _bury(self, child: _Child, scheduler: Scheduler, cause: InputErrorCode) -> None:
-        """Remove a worker and give its unit back."""
+    def _bury(self, child: _Child, scheduler: Scheduler, cause: InputErrorCode, detail: str = "") -> None:
+        """Remove a worker and give its unit back. `cause` is ``crashed`` for one that went by itself."""
         if child not in self._children:
             return
         self._children.remove(child)
-        child.stop()
+        if cause == "crashed":
+            child.process.join(STOP_TIMEOUT_S)  # it has hung up and is about to have an exit code
         exit_code = child.process.exitcode
+        child.stop()
         if child.unit is not None:
-            scheduler.lost(child.unit, cause, child.begun)
-        elif not child.ready:
+            killed = cause == "crashed" and exit_code in (-signal.SIGKILL, -signal.SIGTERM)
+            if killed:
+                detail = "its process was killed from outside, perhaps by the system for want of memory"
+            elif cause == "crashed":
+                detail = describe_exit(exit_code)
+            scheduler.lost(child.unit, cause, child.begun, detail, killed)
+        else:
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise WorkerError(
-                    f"workers do not start: {self._failed_starts} ended while loading (last exit code {exit_code})"
+                    f"workers do not start: {self._failed_starts} ended before they took any work ({describe_exit(exit_code)})"
                 )
 
     def _dismiss(self) -> None:
@@ -205,6 +246,18 @@ class ProcessesExecutor:
         for child in self._children:
             with contextlib.suppress(OSError):
                 child.connection.send(None)
-        deadline = time.monotonic() + 2.0
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for child in self._children:
             child.process.join(max(0.0, deadline - time.monotonic()))
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, for a person."""
+    if code is None:
+        return "no exit code"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
