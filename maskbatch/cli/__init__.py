@@ -70,7 +70,9 @@ def main() -> None:
     try:
         build_app()()
     except MaskbatchError as error:
-        typer.echo(f"error: {error}", err=True)
+        from maskbatch.cli.reporters import printable
+
+        typer.echo(printable(f"error: {error}"), err=True)  # it may name a file, and a file's name must not steer a terminal
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,8 @@ WHEN = "When and where"
 PICTURES = "Pictures out"
 SPEED = "Speed and limits"
 OUTPUT = "Run and output"
+
+INTERRUPTED = "interrupted; the same command continues where it stopped"
 
 
 def register(app: typer.Typer) -> None:
@@ -239,12 +242,16 @@ def scan(
     scan continues when the same command is given again. Exit code: 0 all inputs ok, 1 fatal, 2 usage, 3 some inputs failed or
     are partial, 130 interrupted.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_before_start)
     from maskbatch import config as c
     from maskbatch.cli.reporters import make_reporter
     from maskbatch.cli.values import sampling_from
     from maskbatch.errors import EXIT_INTERRUPTED, UsageError
     from maskbatch.scanning import scan as run_scan
 
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if det_size % 32:
         raise UsageError(f"--det-size {det_size}: must be a multiple of 32")
     if not boxes and not redact:
@@ -270,13 +277,12 @@ def scan(
         extras=c.Extras(annotate, crops, redact, boxes, track, hash_inputs),
     )
     reporter = make_reporter("none" if quiet else progress)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         summary = run_scan(
             paths, out, config, overwrite=overwrite, restart=restart, limit=limit, dry_run=dry_run, reporter=reporter
         )
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command continues where it stopped", err=True)
+        typer.echo(INTERRUPTED, err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if json_summary:
         import json
@@ -289,6 +295,14 @@ def scan(
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _interrupt_before_start(_number: int, _frame: FrameType | None) -> NoReturn:
+    """While the libraries load there is nothing to tidy up, and an exception in the middle of an import would not end well."""
+    from maskbatch.errors import EXIT_INTERRUPTED
+
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _print(summary: ScanSummary, config: ScanConfig) -> None:
