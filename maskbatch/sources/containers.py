@@ -64,12 +64,12 @@ class OpenVideo:
         codec = self.stream.codec_context
         # A worker per core: threads inside a decoder would only fight over the cores, and delay frames.
         codec.thread_count = 1
+        codec.options = {"max_pixels": str(self._limits.max_pixels)}  # the size may grow in mid-stream
 
     def _open(self, source: Source, limits: Limits) -> Any:
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": DEMUXERS,
-            "max_pixels": str(limits.max_pixels),
         }
         head = opener.read_head(source.path, SNIFF_BYTES)
         if not head:

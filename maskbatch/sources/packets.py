@@ -125,15 +125,21 @@ class _Scan:
 
 def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
     scan = _Scan([], [], [], [], 0, False)
+    codec = video.stream.codec_context
+    h264 = codec.name == "h264"
+    extradata = codec.extradata or b""
+    nal_length = (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 6 else 0  # avcC
     failures = 0
     while failures < MAX_FAILURES:
         try:
             for packet in video.container.demux(video.stream):
                 if packet.size == 0:  # the flush packet at the end, and AVI's place holders for dropped frames
                     continue
+                if not scan.pts and packet.has_sidedata("encryption_info"):
+                    raise InputError("unsupported", "the video is encrypted")
                 scan.pts.append(packet.pts)
                 scan.dts.append(packet.dts)
-                scan.key.append(packet.is_keyframe)
+                scan.key.append(packet.is_keyframe and (not h264 or starts_decoding(bytes(packet), nal_length)))
                 scan.hidden.append(packet.is_discard)
                 scan.last_duration = packet.duration or scan.last_duration
                 failures = 0
@@ -146,6 +152,48 @@ def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
             failures += 1
             scan.failed = True
     return scan
+
+
+def starts_decoding(packet: bytes, nal_length: int) -> bool:
+    """Whether an H.264 packet that is marked as a key frame is one: its first slice is an I slice.
+
+    Streams with periodic intra refresh have no I frames behind the first; FFmpeg marks the recovery points, from which a
+    picture only builds up. (ISO/IEC 14496-10, 7.3.1 NAL unit, 7.3.3 slice header.)
+
+    Args:
+        packet: one access unit.
+        nal_length: bytes of the length in front of each NAL unit; 0 where start codes part them.
+    """
+    at = 0
+    while True:
+        if nal_length:
+            at += nal_length
+            if at >= len(packet):
+                return True  # no slice found: believe the container
+            end = at + int.from_bytes(packet[at - nal_length : at], "big")
+        else:
+            at = packet.find(b"\x00\x00\x01", at) + 3
+            if at < 3 or at >= len(packet):
+                return True
+            end = at
+        kind = packet[at] & 31
+        if kind == 5:
+            return True
+        if kind == 1:
+            bits = int.from_bytes(packet[at + 1 : at + 13].ljust(12, b"\x00"), "big")
+            _, left = _exp_golomb(bits, 96)
+            slice_type, _ = _exp_golomb(bits, left)
+            return slice_type % 5 in (2, 4)
+        at = end
+
+
+def _exp_golomb(bits: int, left: int) -> tuple[int, int]:
+    """An unsigned Exp-Golomb number in the lowest `left` bits of `bits`, and how many bits are left behind it (clause 9.1)."""
+    zeros = left - (bits & ((1 << left) - 1)).bit_length()
+    rest = left - 2 * zeros - 1
+    if rest < 0:
+        return 0, 0
+    return ((bits >> rest) & ((1 << zeros + 1) - 1)) - 1, rest
 
 
 def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> PacketIndex:

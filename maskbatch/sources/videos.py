@@ -107,6 +107,7 @@ class VideoReader:
         self._failed = 0
         self._total = 0
         self._damaged = 0
+        self._produced = 0
         self._gave_up = False
         self._missing_at_end = False
 
@@ -137,6 +138,7 @@ class VideoReader:
             if self._size is None:
                 self._size = (frame.width, frame.height)
             self._damaged += bool(picture.is_corrupt)
+            self._produced += 1
             self._read += not frame.skip_detection
             yield frame
 
@@ -156,8 +158,8 @@ class VideoReader:
         if index.problem is not None:
             result.note(index.problem)
         if self._failed:
-            if self._read == 0 and self._failed == self._total and self._piece.parts == 1:
-                result.note(Problem("error", "corrupt", f"none of the {self._total} frames could be decoded"))
+            if self._produced == 0 and self._piece.parts == 1:
+                result.note(Problem("error", "corrupt", "none of the frames could be decoded"))
             else:
                 result.note(Problem("partial", "corrupt", "some frames could not be decoded"))
         if self._gave_up:
@@ -171,6 +173,7 @@ class VideoReader:
             self._video.close()
         self._video = OpenVideo(self._piece.source, self._limits)
         self._packets = _Packets(self._video, self._index, self._tick)
+        self._lean = _passes_over_nonref(self._video.stream.codec_context)
 
     def _frame(self, ordinal: int, pts: int, picture: Any) -> Frame:
         turn = _Turn.of(picture)
@@ -229,9 +232,9 @@ class VideoReader:
         index, codec = self._index, self._video.stream.codec_context
         first_gop = int(index.gop[run.first])
         key_pts = int(index.pts[run.first])
-        lean = codec.name in _PASSES_OVER_NONREF
         failures = 0
         skipping = False
+        lean = self._lean
         codec.flush_buffers()
         for position, packet in self._packets.between(run.first, run.last):
             if not run.leads and index.gop[position] == first_gop and index.pts[position] < key_pts:
@@ -306,6 +309,20 @@ class VideoReader:
             yield from codec.decode(None)
         except (av.error.FFmpegError, ValueError):
             self._failed += 1
+
+
+def _passes_over_nonref(codec: Any) -> bool:
+    """Whether leaving out frames that no other refers to changes no other frame.
+
+    In H.265 "no other" means: of the same temporal layer, so there must be only one (ISO/IEC 23008-2, table 7-1).
+    """
+    if codec.name != "hevc":
+        return codec.name in _PASSES_OVER_NONREF
+    extradata = codec.extradata or b""
+    if extradata[:1] == b"\x01" and len(extradata) > 21:  # hvcC (ISO/IEC 14496-15, 8.3.3.1.2): numTemporalLayers
+        return (extradata[21] >> 3) & 7 == 1
+    at = extradata.find(b"\x00\x00\x01\x40\x01")  # a VPS (ISO/IEC 23008-2, 7.3.2.1): vps_max_sub_layers_minus1
+    return at >= 0 and len(extradata) > at + 6 and (extradata[at + 6] >> 1) & 7 == 0
 
 
 def _runs(index: PacketIndex, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[_Run]:
