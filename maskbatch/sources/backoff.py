@@ -10,7 +10,14 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+_FINAL = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    NotImplementedError,
+)
 _FINAL_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "ParamValidationError"})
 _BUSY_STATUS = frozenset({408, 425, 429})
 
@@ -37,7 +44,14 @@ def may_help(error: Exception) -> bool:
     if isinstance(error, OSError | TimeoutError):
         return True
     # Exceptions of HTTP clients that are no OSError (aiohttp, botocore, google-auth, azure-core).
-    return type(error).__module__.partition(".")[0] in {"aiohttp", "botocore", "aiobotocore", "google", "azure", "gcsfs"}
+    return type(error).__module__.partition(".")[0] in {
+        "aiohttp",
+        "botocore",
+        "aiobotocore",
+        "google",
+        "azure",
+        "gcsfs",
+    }
 
 
 def patiently(call: Callable[[], Answer], patience: Patience | None = None) -> Answer:
