@@ -72,7 +72,9 @@ def main() -> None:
     except MaskbatchError as error:
         from maskbatch.cli.reporters import printable
 
-        typer.echo(printable(f"error: {error}"), err=True)  # it may name a file, and a file's name must not steer a terminal
+        typer.echo(
+            printable(f"error: {error}"), err=True
+        )  # it may name a file, and a file's name must not steer a terminal
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
