@@ -1,0 +1,1 @@
+"""The workshop of the face detector: model, training, evaluation, export to ONNX."""

@@ -1,0 +1,87 @@
+"""The pictures the detector learns from: two mask sets (Pascal VOC) and WIDER FACE, decoded once and held in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from maskbatch_export.split import Part, part_of_group
+
+MASK_SETS = ("face_mask_detection", "ilc2021")
+WIDER = "wider_face"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and its faces.
+
+    Attributes:
+        name: file name; unique within its set.
+        origin: name of the data set.
+        image: H x W x 3 uint8 BGR.
+        boxes: ``(n, 4)`` float32 x1 y1 x2 y2 in pixels.
+        ignored: ``(n,)`` faces that are neither learned nor counted.
+        landmarks: ``(n, 5, 2)`` float32 pixels, NaN where unknown.
+    """
+
+    name: str
+    origin: str
+    image: np.ndarray
+    boxes: np.ndarray
+    ignored: np.ndarray
+    landmarks: np.ndarray
+
+    def with_landmarks(self, landmarks: np.ndarray) -> Picture:
+        """The same picture with other landmarks."""
+        return replace(self, landmarks=landmarks.astype(np.float32))
+
+
+def _picture(path: Path, origin: str, rows: list[tuple[float, float, float, float, bool]]) -> Picture:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise OSError(f"{path}: cannot be decoded as a picture")
+    table = np.array(rows, np.float32).reshape(-1, 5)
+    return Picture(
+        path.name, origin, image, table[:, :4], table[:, 4] > 0, np.full((len(rows), 5, 2), np.nan, np.float32)
+    )
+
+
+def read_mask_set(folder: Path, part: Part | None) -> Iterator[Picture]:
+    """Pictures of a mask set that belong to ``part`` (all for ``None``), by name."""
+    with (folder / "groups.csv").open(newline="") as file:
+        groups = {row["filename"]: row["group"] for row in csv.DictReader(file)}
+    for name in sorted(groups):
+        if part is not None and part_of_group(groups[name]) != part:
+            continue
+        root = ET.parse((folder / "annotations" / name).with_suffix(".xml")).getroot()
+        rows = []
+        for box in root.iter("bndbox"):
+            x1, y1, x2, y2 = (float(box.findtext(key, "nan")) for key in ("xmin", "ymin", "xmax", "ymax"))
+            rows.append((x1, y1, x2, y2, False))
+        yield _picture(folder / "images" / name, folder.name, rows)
+
+
+def read_wider(folder: Path, part: Part | None) -> Iterator[Picture]:
+    """Pictures of WIDER FACE: its own training part for ``train``, its validation part for ``val``; nothing for ``test``."""
+    table = json.loads((folder / "boxes.json").read_text())
+    for name in sorted(table["images"]):
+        own = Path(name).parts
+        if part is not None and part not in own:
+            continue
+        rows = [(x1, y1, x2, y2, bool(bad)) for x1, y1, x2, y2, bad in table["images"][name]]
+        yield _picture(folder / "images" / name, folder.name, rows)
+
+
+def read_pictures(data: Path, part: Part, origins: tuple[str, ...] = (*MASK_SETS, WIDER)) -> list[Picture]:
+    """All pictures of a part of the given data sets, decoded (about 0.5 MB each)."""
+    found: list[Picture] = []
+    for origin in origins:
+        found.extend((read_wider if origin == WIDER else read_mask_set)(data / origin, part))
+    return found

@@ -1,0 +1,259 @@
+"""Fine-tune the detector on a CPU in a given time; resumable, seeded, logged.
+
+A run lives in one folder: ``settings.json``, ``log.jsonl``, ``checkpoint.pt`` (everything needed to go on), ``average.npz`` (the moving
+average of the weights, by variable path; what is exported).
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from maskbatch_export.detector.anchors import make_anchors
+from maskbatch_export.detector.augment import Crop, Recipe, Sampler
+from maskbatch_export.detector.data import Picture, read_pictures
+from maskbatch_export.detector.evaluate import Predict, detector, evaluate
+from maskbatch_export.detector.landmarks import distil_landmarks
+from maskbatch_export.detector.loss import LossSettings, detection_loss, flatten
+from maskbatch_export.detector.model import Architecture, build_model
+from maskbatch_export.detector.runner import Runner
+from maskbatch_export.detector.weights import load_starting_weights
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One run.
+
+    Attributes:
+        minutes: training time from the first step to the last; the learning rate follows a cosine over it.
+        batch: crops per step.
+        rate: highest learning rate (AdamW).
+        plain_share: last share of the time without mosaics and damage.
+        shares: how often each data set is drawn.
+    """
+
+    minutes: float = 90.0
+    batch: int = 16
+    rate: float = 1e-3
+    last_rate: float = 1e-5
+    warmup_steps: int = 150
+    decay: float = 5e-4
+    average: float = 0.999
+    clip: float = 10.0
+    plain_share: float = 0.12
+    seed: int = 0
+    bfloat16: bool = True
+    architecture: Architecture = field(default_factory=Architecture)
+    recipe: Recipe = field(default_factory=Recipe)
+    loss: LossSettings = field(default_factory=LossSettings)
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"face_mask_detection": 0.28, "ilc2021": 0.38, "wider_face": 0.34}
+    )
+
+
+def _ahead(sampler: Sampler, start: int, count: int, plain: threading.Event) -> Iterator[list[Crop]]:
+    """Batches from ``start`` on, made by one thread two steps ahead."""
+    ready: queue.Queue[list[Crop]] = queue.Queue(2)
+
+    def work() -> None:
+        step = start
+        while True:
+            ready.put(sampler.batch(step, count, plain.is_set()))
+            step += 1
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        yield ready.get()
+
+
+def variables(model: keras.Model) -> dict[str, torch.Tensor]:
+    """All weights of the model by path, batch-norm statistics included, as the tensors that the model uses."""
+    return {v.path: v.value for v in model.weights}
+
+
+def load_average(model: keras.Model, path: Path) -> None:
+    """Put averaged weights into the model (any backend, any data format)."""
+    with np.load(path) as stored:
+        for variable in model.weights:
+            variable.assign(stored[variable.path])
+
+
+class Trainer:
+    """Model, optimizer and moving average of one run."""
+
+    def __init__(self, settings: TrainSettings, run: Path, start: Path) -> None:
+        self.settings, self.run = settings, run
+        keras.utils.set_random_seed(settings.seed)
+        self.model = build_model(settings.architecture)
+        self.partial = load_starting_weights(self.model, start)
+        self.runner = Runner(self.model)
+        self.tensors = variables(self.model)
+        trained = [v.value for v in self.model.trainable_variables]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.parameters = trained
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+        self.average = {name: t.detach().clone() for name, t in self.tensors.items()}
+        self.step, self.seconds = 0, 0.0
+        self.anchors = torch.from_numpy(make_anchors(settings.recipe.size, settings.recipe.size))
+
+    def rate(self) -> float:
+        """Learning rate now: linear warm-up, then a cosine over the run's time."""
+        s = self.settings
+        progress = min(1.0, self.seconds / (s.minutes * 60))
+        cosine = s.last_rate + (s.rate - s.last_rate) * 0.5 * (1 + np.cos(np.pi * progress))
+        return float(cosine * min(1.0, (self.step + 1) / s.warmup_steps))
+
+    def train_step(self, crops: list[Crop]) -> dict[str, float]:
+        """One optimizer step; its losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2)
+        images = images.to(torch.float32, memory_format=torch.channels_last)
+        self.runner.training = True
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
+            heads = self.runner(images)
+        loss, parts = detection_loss(heads, crops, self.anchors, self.settings.loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        keep = min(self.settings.average, (1 + self.step) / (20 + self.step))
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                mean.lerp_(self.tensors[name], 1 - keep)
+        return {"loss": float(loss.detach()), **parts, "norm": float(norm)}
+
+    def predict(self) -> Predict:
+        """The averaged network, as evaluation wants it. Restore with :meth:`restore` afterwards."""
+        self.current = {name: t.detach().clone() for name, t in self.tensors.items()}
+        self._write(self.average)
+        self.runner.training = False
+
+        def predict(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            with torch.no_grad():
+                images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+                logits, deltas, points = flatten(self.runner(images))
+            return logits.sigmoid().numpy(), deltas.numpy(), points.numpy()
+
+        return predict
+
+    def restore(self) -> None:
+        """Back to the weights in training."""
+        self._write(self.current)
+
+    def _write(self, values: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(values[name])
+
+    def save(self) -> None:
+        """Checkpoint and averaged weights; each is replaced whole."""
+        state = {
+            "weights": dict(self.tensors),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(state, self.run / "checkpoint.tmp")
+        (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
+        np.savez(self.run / "average.tmp.npz", **{name: t.numpy() for name, t in self.average.items()})
+        (self.run / "average.tmp.npz").replace(self.run / "average.npz")
+
+    def resume(self) -> bool:
+        """Go on from the run's checkpoint, if there is one."""
+        path = self.run / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        self._write(state["weights"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+
+def validate(trainer: Trainer, pictures: list[Picture]) -> dict[str, Any]:
+    """Figures of the averaged weights on the validation part, per data set."""
+    detect = detector(trainer.predict(), tight=True)
+    figures = {}
+    for origin in dict.fromkeys(p.origin for p in pictures):
+        result = evaluate(detect, [p for p in pictures if p.origin == origin])
+        figures[origin] = {key: round(result[key], 4) for key in ("ap50", "ap35", "ap")}
+    trainer.restore()
+    return figures
+
+
+def train(settings: TrainSettings, run: Path, data: Path, start: Path, teacher: Path, validate_minutes: float) -> None:
+    """Train for ``settings.minutes``, or what is left of them where ``run`` holds a checkpoint."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+    trainer = Trainer(settings, run, start)
+    resumed = trainer.resume()
+    pictures = distil_landmarks(read_pictures(data, "train"), teacher, run / "landmarks.npz")
+    held_out = read_pictures(data, "val")
+    faces = sum(len(p.boxes) for p in pictures)
+    marked = sum(int((~np.isnan(p.landmarks[:, 0, 0])).sum()) for p in pictures)
+    _log(
+        run,
+        {
+            "event": "resume" if resumed else "start",
+            "step": trainer.step,
+            "pictures": len(pictures),
+            "faces": faces,
+            "with_landmarks": marked,
+            "validation": len(held_out),
+            "partly_loaded": trainer.partial,
+        },
+    )
+    plain = threading.Event()
+    batches = _ahead(
+        Sampler(pictures, dict(settings.shares), settings.recipe, settings.seed), trainer.step, settings.batch, plain
+    )
+    limit, saved, judged = settings.minutes * 60, trainer.seconds, trainer.seconds
+    sums: dict[str, float] = {}
+    for crops in batches:
+        begin = time.monotonic()
+        if trainer.seconds >= (1 - settings.plain_share) * limit:
+            plain.set()
+        for key, value in trainer.train_step(crops).items():
+            sums[key] = sums.get(key, 0.0) + value
+        if trainer.step % 50 == 0:
+            means = {key: round(value / 50, 4) for key, value in sums.items()}
+            _log(run, {"step": trainer.step, "seconds": round(trainer.seconds, 1), "rate": trainer.rate(), **means})
+            sums = {}
+        trainer.seconds += time.monotonic() - begin
+        done = trainer.seconds >= limit
+        if done or trainer.seconds - saved >= 240:
+            trainer.save()
+            saved = trainer.seconds
+        if done or trainer.seconds - judged >= validate_minutes * 60:
+            begin = time.monotonic()
+            _log(run, {"step": trainer.step, "validation": validate(trainer, held_out)})
+            judged = trainer.seconds
+            # Validation takes its share of the run's time, so that the run ends when it was told to.
+            trainer.seconds += time.monotonic() - begin
+        if done:
+            return
+
+
+def _log(run: Path, entry: dict[str, Any]) -> None:
+    line = json.dumps({"time": time.strftime("%H:%M:%S"), **entry})
+    with (run / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    print(line, flush=True)
