@@ -348,7 +348,7 @@ class _Run:
             return
         import pyarrow.parquet as pq
 
-        from maskbatch.drawing import draw_all
+        from maskbatch.draw_pass import draw_all
 
         self.reporter.phase("annotate")
         for name, folder in (("annotated", extras.annotate), ("crops", extras.crops)):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CROP_SIZE = 128
-CROP_CONTEXT = 1.3
+CROP_CONTEXT = 1.4
 
 # Above this many times the crop size, pairs of pixels are averaged first: exact halving is vectorised in OpenCV,
 # general area resampling of a face that fills a 12-megapixel picture is not.

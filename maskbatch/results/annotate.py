@@ -109,7 +109,12 @@ def by_frame(rows: pa.Table) -> dict[int, list[dict[str, Any]]]:
 def square_crop(image: Image, left: float, top: float, side: float) -> Image:
     """The part of a square that lies in the picture; at least one pixel."""
     height, width = image.shape[:2]
-    x0, y0 = (int(np.clip(round(edge), 0, limit - 1)) for edge, limit in ((left, width), (top, height)))
-    x1 = int(np.clip(round(left + side), x0 + 1, width))
-    y1 = int(np.clip(round(top + side), y0 + 1, height))
+    pixels = max(1, round(side))
+    x0, x1 = _inside(round(left), pixels, width)
+    y0, y1 = _inside(round(top), pixels, height)
     return np.ascontiguousarray(image[y0:y1, x0:x1])
+
+
+def _inside(start: int, length: int, limit: int) -> tuple[int, int]:
+    low = min(max(start, 0), limit - 1)
+    return low, max(min(start + length, limit), low + 1)

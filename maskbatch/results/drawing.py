@@ -149,39 +149,46 @@ def _line_width(unit: float, side: int) -> int:
 
 
 def _frame(image: Image, box: Box, look: _Look, line: int) -> None:
-    """The rectangle lies outside the face, in colour between two dark lines, so that it shows on any background."""
-    left, top, right, bottom = box
-    outer, inner = (left - line, top - line), (right + line - 1, bottom + line - 1)
+    """Rings around the box, in colour between two dark ones, so that the face stays free and the frame shows on any ground."""
     edge = max(1, line // 2)
-    cv2.rectangle(image, outer, inner, _BLACK, line + 2 * edge, cv2.LINE_8)
-    if look.line == "dashed":
-        _dashed(image, (*outer, *inner), look.colour, line)
-        return
-    cv2.rectangle(image, outer, inner, look.colour, line, cv2.LINE_8)
+    widths = [(edge, _BLACK), (line, look.colour), (edge, _BLACK)]
     if look.line == "double":
-        gap = line + 2 * edge
-        corners = (outer[0] - gap, outer[1] - gap), (inner[0] + gap, inner[1] + gap)
-        cv2.rectangle(image, *corners, look.colour, line, cv2.LINE_8)
+        widths.append((line, look.colour))
+    at = 0
+    for width, colour in widths:
+        _ring(image, box, at, width, colour)
+        at += width
+    if look.line == "dashed":
+        _gaps(image, box, edge, line)
 
 
-def _dashed(image: Image, box: Box, colour: tuple[int, int, int], line: int) -> None:
-    left, top, right, bottom = box
-    for ends in (((left, top), (right, top)), ((left, bottom), (right, bottom))):
-        _dashes(image, *ends, colour, line)
-    for ends in (((left, top), (left, bottom)), ((right, top), (right, bottom))):
-        _dashes(image, *ends, colour, line)
+def _ring(image: Image, box: Box, away: int, width: int, colour: tuple[int, int, int]) -> None:
+    left, top, right, bottom = box[0] - away, box[1] - away, box[2] + away, box[3] + away
+    _fill(image, left - width, top - width, right + width, top, colour)
+    _fill(image, left - width, bottom, right + width, bottom + width, colour)
+    _fill(image, left - width, top, left, bottom, colour)
+    _fill(image, right, top, right + width, bottom, colour)
 
 
-def _dashes(
-    image: Image, start: tuple[int, int], stop: tuple[int, int], colour: tuple[int, int, int], line: int
-) -> None:
-    """Dashes and gaps of equal length, a dash at either end, so that the corners stay."""
-    length = abs(stop[0] - start[0]) + abs(stop[1] - start[1])
-    count = max(3, round(length / max(4, 4 * line))) | 1
-    at = np.linspace(0, 1, count + 1)
-    ends = [(round(start[0] + (stop[0] - start[0]) * t), round(start[1] + (stop[1] - start[1]) * t)) for t in at]
-    for index in range(0, count, 2):
-        cv2.line(image, ends[index], ends[index + 1], colour, line, cv2.LINE_8)
+def _gaps(image: Image, box: Box, away: int, line: int) -> None:
+    """Dark gaps in the coloured ring, as long as the dashes between them; the corners stay."""
+    left, top, right, bottom = box[0] - away, box[1] - away, box[2] + away, box[3] + away
+    for start, stop in _gap_ends(left, right, line):
+        _fill(image, start, top - line, stop, top, _BLACK)
+        _fill(image, start, bottom, stop, bottom + line, _BLACK)
+    for start, stop in _gap_ends(top, bottom, line):
+        _fill(image, left - line, start, left, stop, _BLACK)
+        _fill(image, right, start, right + line, stop, _BLACK)
+
+
+def _gap_ends(low: int, high: int, line: int) -> list[tuple[int, int]]:
+    count = max(3, round((high - low) / max(4, 4 * line))) | 1
+    at = [round(edge) for edge in np.linspace(low, high, count + 1)]
+    return [(at[index], at[index + 1]) for index in range(1, count, 2)]
+
+
+def _fill(image: Image, left: int, top: int, right: int, bottom: int, colour: tuple[int, int, int]) -> None:
+    image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = colour
 
 
 def _text_size(box: Box, unit: float) -> int:
@@ -214,7 +221,7 @@ def _place(
 ) -> tuple[tuple[int, int], float]:
     """Where a label goes and how many taken pixels it covers there: above its box, below, right or left of it."""
     left, top, right, bottom = box
-    gap = 4
+    gap = 5
     candidates = [
         (left - gap, top - chip_h - gap),
         (left - gap, bottom + gap),

@@ -46,7 +46,7 @@ class OnnxSession:
     def __init__(self, model: ModelFile, device: Device, data: bytes, threads: int, batch_size: int) -> None:
         self._model, self._device, self._data, self._threads = model, device, data, threads
         self._lock = threading.Lock()
-        self._bound: dict[tuple[int, ...], _Bound] = {}
+        self._bound: dict[tuple[int, ...], BoundShape] = {}
         # TensorRT sessions are made per shape, when the shape is known; what the file says is read on the CPU.
         reader = Device("cpu", "CPUExecutionProvider") if device.name == "tensorrt" else device
         self._session = _start(model, reader, data, threads)
@@ -106,19 +106,22 @@ class OnnxSession:
             raise ModelError(f"model {self.name} failed on an input of {batch.shape}: {one_line(error)}") from error
         return found
 
-    def _bound_for(self, batch: Array) -> _Bound:
+    def _bound_for(self, batch: Array) -> BoundShape:
         found = self._bound.get(batch.shape)
         if found is None:
             session = self._session
             if self._device.name == "tensorrt":
                 session = _start(self._model, self._device, self._data, self._threads, batch.shape, self.input.name)
-            found = _Bound(session, self.input, self._outputs, batch.shape, self._device.index)
+            found = BoundShape(session, self.input, self._outputs, batch.shape, "cuda", self._device.index)
             self._bound[batch.shape] = found
         return found
 
 
-class _Bound:
-    """One shape on a GPU: input and outputs are allocated there once, and every run copies in, computes, copies out."""
+class BoundShape:
+    """One shape on a GPU: input and outputs are allocated there once, and every run copies in, computes, copies out.
+
+    ``memory`` is where the buffers lie; ``cpu`` serves to try the same steps on a machine without a GPU.
+    """
 
     def __init__(
         self,
@@ -126,21 +129,22 @@ class _Bound:
         spec: InputSpec,
         outputs: tuple[str, ...],
         shape: tuple[int, ...],
+        memory: str,
         index: int,
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._input = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), spec.dtype, "cuda", index)
+        self._input = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), spec.dtype, memory, index)
         self._binding.bind_ortvalue_input(spec.name, self._input)
         self._outputs = outputs
-        self._index = index
+        self._memory, self._index = memory, index
         self._fixed = False
 
     def run(self, batch: Array) -> list[Array]:
         self._input.update_inplace(np.ascontiguousarray(batch))
         if not self._fixed:
             for name in self._outputs:
-                self._binding.bind_output(name, "cuda", self._index)
+                self._binding.bind_output(name, self._memory, self._index)
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
@@ -150,7 +154,9 @@ class _Bound:
             for name, value in zip(self._outputs, self._binding.get_outputs(), strict=True):
                 self._binding.bind_ortvalue_output(name, value)
             self._fixed = True
-        return [value.numpy() for value in self._binding.get_outputs()]
+        # From a GPU, numpy() copies; from host memory it is a view of the buffer that the next run writes.
+        found = [value.numpy() for value in self._binding.get_outputs()]
+        return [value.copy() for value in found] if self._memory == "cpu" else found
 
 
 def open_session(

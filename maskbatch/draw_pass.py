@@ -34,19 +34,22 @@ class DrawTask:
 
 def draw_one(task: DrawTask) -> str:
     """Draw everything that was asked for of one source. Returns what went wrong, or nothing."""
-    from maskbatch.results.annotate import Style, annotate_image, write_crops
+    from maskbatch.results.annotate import annotate_image
     from maskbatch.results.annotate_video import annotate_video
+    from maskbatch.results.crops_out import write_crops
+    from maskbatch.results.drawing import Style
 
-    extras, source = task.config.extras, task.source
+    source, rows, config = task.source, task.rows, task.config
+    extras, sampling, limits = config.extras, config.sampling, config.limits
     style = Style(boxes=extras.boxes, redact=extras.redact)
     try:
         if extras.annotate is not None:
             if source.media == "image":
-                annotate_image(source, task.rows, extras.annotate, style)
+                annotate_image(source, rows, extras.annotate, style, limits)
             else:
-                annotate_video(source, task.rows, extras.annotate, task.config.sampling, style)
-        if extras.crops is not None and len(task.rows):
-            write_crops(source, task.rows, extras.crops, style)
+                annotate_video(source, rows, extras.annotate, sampling, style, limits)
+        if extras.crops is not None and len(rows):
+            write_crops(source, rows, extras.crops, style, sampling, limits)
     except (InputError, OutputError, UsageError, OSError) as error:
         return f"{source.name} could not be drawn: {error}"
     return ""
