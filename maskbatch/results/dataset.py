@@ -1,0 +1,285 @@
+"""`--out results/`: the faces as a Parquet data set, for results too large for one file.
+
+::
+
+    results/
+        camera=gate/date=2026-03-01/1f0c…-00000.parquet     rows of that camera and day (UTC), in the order of the contract
+        camera=__HIVE_DEFAULT_PARTITION__/…                 camera unknown; likewise date
+        _manifest.json                                      written last: all files with their rows and sums
+
+`camera` is in the folder's name and not in the files, as Hive, Arrow, pandas and DuckDB expect it. File names begin with a hash of the
+inputs and settings, so that a new result never overwrites a file of the old one.
+
+In a local folder the new data set is built beside the old one and takes its place in one step. In an object store, which has no rename,
+the new files are added, then the manifest is replaced, then the old files are removed: who reads the files that the manifest names sees
+the old result or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import datetime as dt
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from maskbatch.errors import OutputError, UsageError
+from maskbatch.jobs.object_store import ObjectStore
+from maskbatch.jobs.store import LocalStore, Store
+from maskbatch.results.merge import ROW_GROUP, GroupWriter
+from maskbatch.results.schema import SCHEMA_VERSION
+
+MANIFEST = "_manifest.json"
+UNKNOWN = "__HIVE_DEFAULT_PARTITION__"
+FILE_ROWS = 8 * ROW_GROUP
+HELD_ROWS = 2 * FILE_ROWS
+"""Rows of all partitions together that wait in memory, about 150 bytes each."""
+
+_DAY_US = 86_400_000_000
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+Partition = tuple[str | None, int | None]
+"""Camera, and days since 1970."""
+
+
+class DatasetWriter:
+    """Sorts rows into partitions and writes a file when one has enough of them; what is held stays bounded.
+
+    Args:
+        store: the data set's own folder.
+        schema: of the rows, with metadata; `camera` is left out of the files.
+        generation: how the names of the files begin.
+        file_rows: rows per file at most.
+        held_rows: when so many rows wait, the largest partition is written early.
+    """
+
+    def __init__(
+        self, store: Store, schema: pa.Schema, generation: str, file_rows: int = FILE_ROWS, held_rows: int = HELD_ROWS
+    ) -> None:
+        self._store = store
+        self._schema = schema.remove(schema.get_field_index("camera"))
+        self._generation = generation
+        self._file_rows = file_rows
+        self._held_rows = held_rows
+        self._held: dict[Partition, list[pa.Table]] = {}
+        self._rows: dict[Partition, int] = {}
+        self._numbers: dict[Partition, int] = {}
+        self.files: list[dict[str, Any]] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        for partition, rows in _parted(table):
+            self._held.setdefault(partition, []).append(rows.drop_columns("camera"))
+            self._rows[partition] = self._rows.get(partition, 0) + len(rows)
+            while self._rows.get(partition, 0) >= self._file_rows:
+                self._flush(partition, self._file_rows)
+        while sum(self._rows.values()) > self._held_rows:
+            largest = max(self._rows, key=lambda key: (self._rows[key], _folder(key)))
+            self._flush(largest, self._rows[largest])
+
+    def close(self) -> None:
+        """Write what is left."""
+        for partition in sorted(self._rows, key=_folder):
+            self._flush(partition, self._rows[partition])
+
+    def _flush(self, partition: Partition, count: int) -> None:
+        table = pa.concat_tables(self._held.pop(partition))
+        rest = table.slice(count)
+        del self._rows[partition]
+        if len(rest):
+            self._held[partition], self._rows[partition] = [rest], len(rest)
+        sink = io.BytesIO()
+        writer = GroupWriter(sink, self._schema, ROW_GROUP)
+        writer.add(table.slice(0, count))
+        writer.close()
+        data = sink.getvalue()
+        number = self._numbers[partition] = self._numbers.get(partition, -1) + 1
+        name = f"{_folder(partition)}/{self._generation}-{number:05}.parquet"
+        self._store.write(name, data)
+        self.files.append({"path": name, "rows": count, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+
+
+class Dataset:
+    """The data set `name` (a folder) in a store. One writer at a time: the scan's lock is held around it."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._parent = store
+        self._name = name.strip("/")
+        if isinstance(store, LocalStore):
+            self._store: Store = LocalStore(store.root / self._name)
+        else:
+            self._store = ObjectStore(f"{store.url}/{self._name}")
+
+    def exists(self) -> bool:
+        """Whether a complete data set is there."""
+        return self._store.size(MANIFEST) is not None
+
+    def check(self) -> None:
+        """Raises UsageError where the folder holds anything that is no part of a data set: replacing it would destroy that."""
+        strangers = sorted(set(self._names()) - {MANIFEST} - self._listed() - self._own_leftovers())
+        if strangers:
+            raise UsageError(
+                f"{self._store.url}/ holds files that are not of a result ({strangers[0]}"
+                f"{f' and {len(strangers) - 1} more' if len(strangers) > 1 else ''}); name a new folder with --out"
+            )
+
+    @contextmanager
+    def writing(self, schema: pa.Schema, generation: str) -> Iterator[DatasetWriter]:
+        """A writer whose rows become the data set when the block ends without an error. The block closes the writer.
+
+        Args:
+            schema: of the rows, with the metadata that goes into each file and the manifest.
+            generation: hex text that depends on inputs and settings.
+        """
+        self.check()
+        if isinstance(self._store, LocalStore):
+            with _replaced(self._store.root) as staging:
+                store = LocalStore(staging)
+                writer = DatasetWriter(store, schema, generation)
+                yield writer
+                store.write(MANIFEST, _manifest(writer, schema))
+            return
+        writer = DatasetWriter(self._store, schema, generation)
+        old = self._listed()
+        try:
+            yield writer
+        except BaseException:
+            self._remove({entry["path"] for entry in writer.files} - old)
+            raise
+        self._store.write(MANIFEST, _manifest(writer, schema))
+        self._remove((old | self._own_leftovers()) - {entry["path"] for entry in writer.files})
+
+    def _remove(self, names: set[str]) -> None:
+        for name in sorted(names):
+            self._store.remove(name)
+
+    def _listed(self) -> set[str]:
+        try:
+            manifest = json.loads(self._store.read(MANIFEST))
+            return {str(entry["path"]) for entry in manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+
+    def _own_leftovers(self) -> set[str]:
+        """Files in an object store that a killed run left: partition folders and our names, but in no manifest."""
+        if isinstance(self._store, LocalStore):
+            return set()
+        return {name for name in self._names() if name.startswith("camera=") and "/date=" in name}
+
+    def _names(self) -> list[str]:
+        if isinstance(self._store, ObjectStore):
+            return self._store.names_below(".")
+        root = Path(self._store.url)
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is a file; name a folder with --out, or a file that ends in .parquet")
+        return [path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()]
+
+
+def generation_of(parts: Iterator[str]) -> str:
+    """Twelve hex digits that depend on all of `parts`."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def files_of(store: Store) -> list[str]:
+    """The files that a data set's manifest names; raises FileNotFoundError where it has none, ValueError where it is damaged."""
+    manifest = json.loads(store.read(MANIFEST))
+    return [str(entry["path"]) for entry in manifest["files"]]
+
+
+def _manifest(writer: DatasetWriter, schema: pa.Schema) -> bytes:
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "partitioning": ["camera", "date"],
+        "rows": sum(entry["rows"] for entry in writer.files),
+        "files": sorted(writer.files, key=lambda entry: str(entry["path"])),
+        "metadata": {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()},
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def _parted(table: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
+    """The rows of each partition, in their order; partitions in the order in which they appear."""
+    encoded = table["camera"].cast(pa.string()).combine_chunks().dictionary_encode()
+    cameras: list[str | None] = [*encoded.dictionary.to_pylist(), None]
+    codes = _filled(encoded.indices.cast(pa.int64()), len(cameras) - 1)
+    times = table["captured_at"].cast(pa.int64()).combine_chunks()
+    missing = np.iinfo(np.int64).min
+    micros = _filled(times, missing)
+    days = np.where(micros == missing, missing, micros // _DAY_US)
+    keys = np.stack([codes, days])
+    unique, first, owner = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    for index in np.argsort(first):
+        code, day = (int(value) for value in unique[:, index])
+        rows = np.flatnonzero(owner.reshape(-1) == index)
+        yield (cameras[code], None if day == missing else day), table.take(pa.array(rows))
+
+
+def _filled(column: pa.Array, value: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.asarray(column.fill_null(value).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _folder(partition: Partition) -> str:
+    camera, day = partition
+    shown = UNKNOWN if camera is None or camera == "" else quote(camera, safe="")
+    date = UNKNOWN if day is None else (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
+    return f"camera={shown}/date={date}"
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A staging folder that takes the place of `folder` when the block ends without an error."""
+    for leftover in folder.parent.glob(f".{folder.name}.*-dataset.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}-dataset.tmp")
+    try:
+        try:
+            staging.mkdir(parents=True)
+            yield staging
+            _swap(staging, folder)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # what was there before, or what was not finished
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Give `new` the name `target`; what had it ends up under the name of `new`."""
+    if not target.exists():
+        new.rename(target)
+    elif not _exchange(new, target):
+        old = new.with_name(new.name.replace(".tmp", "-old.tmp"))
+        target.rename(old)
+        new.rename(target)
+        old.rename(new)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can flush a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (Linux, renameat2); False where the system or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    result = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return int(result) == 0
