@@ -84,6 +84,10 @@ class _SeamedFile:
         self.closed = False
 
     def write(self, data: bytes) -> int:
+        if (
+            self._file.closed
+        ):  # given up after an error; a Parquet writer still wants to add its footer when it is collected
+            return len(data)
         self._ops.write(self._file, bytes(data))
         return len(data)
 
