@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import io
 import json
 import os
 import platform
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from maskbatch.detect import model_identity, pin_models
 from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputError, OutputExistsError, UsageError
 from maskbatch.jobs.executors import make_executor
 from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger, key_text, remaining
-from maskbatch.jobs.lock import Lock
+from maskbatch.jobs.locks import lock_of
 from maskbatch.jobs.plan import write_plan
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.jobs.store import LocalStore, Store, open_store
@@ -28,7 +30,9 @@ from maskbatch.jobs.units import Backlog
 from maskbatch.outputs import OutputPaths
 from maskbatch.pipeline.worker import ScanWorkerSpec
 from maskbatch.progress import Progress, Reporter, SilentReporter
-from maskbatch.results.merge import PartCache, ResultWriter, Totals, walk
+from maskbatch.results.dataset import Dataset, generation_of
+from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, RowWriter, Totals, described, walk
+from maskbatch.results.schema import RESULTS
 from maskbatch.runtime import Device, resolve_device
 from maskbatch.sources.discover import Discovery, discover
 from maskbatch.sources.whenwhere import WhenWhereRules
@@ -177,6 +181,7 @@ class _Run:
             models=model_identity(self.config.detection, self.device),
         )
         self.started = time.monotonic()
+        self._flat_copy: Path | None = None
 
     def execute(self, *, overwrite: bool, restart: bool, limit: int | None, dry_run: bool) -> ScanSummary:
         rules = WhenWhereRules(self.config.when_where)
@@ -199,19 +204,22 @@ class _Run:
             self.summary.dry_run = True
             return self.summary
         with ExitStack() as stack:
-            if isinstance(work, LocalStore):
-                lock = stack.enter_context(Lock(work.root / "lock"))
-                if lock.note:
-                    self._note(lock.note)
+            lock = stack.enter_context(lock_of(work))
+            if lock.note:
+                self._note(lock.note)
             self._clear_temporaries(store, ledger)
+            if (self.out.dataset or not isinstance(store, LocalStore)) and (ours or extras.track):
+                # Drawing and tracks read the rows once more, in the order of the sources.
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="maskbatch-"))
+                self._flat_copy = Path(folder) / "results.parquet"
             if restart or (
                 overwrite and not ledger.belongs_to(key)
             ):  # with --overwrite too, the same command continues
                 ledger.clear()
             ledger.claim(key)
             write_plan(work, sources)
-            totals = self._process_and_merge(store, sources, ledger, key)
-            self._draw(sources)
+            totals = self._process_and_merge(store, sources, ledger, key, lock.check)
+            self._draw(store, sources)
             self._finish(store, totals, discovery)
             write_plan(work, sources, merged=True)
         return self.summary
@@ -230,7 +238,13 @@ class _Run:
 
     def _refuse_to_overwrite(self, store: Store, ledger: Ledger, key: dict[str, Any], overwrite: bool) -> None:
         """A result stays unless it is this very scan's own (then it is brought up to date) or --overwrite was given."""
-        if overwrite or (store.size(self.out.run) is None and store.size(self.out.results) is None):
+        if self.out.dataset:
+            dataset = Dataset(store, self.out.results)
+            dataset.check()
+            exists = dataset.exists()
+        else:
+            exists = store.size(self.out.results) is not None
+        if overwrite or not (exists or store.size(self.out.run) is not None):
             return
         if not ledger.belongs_to(key):
             raise OutputExistsError(
@@ -259,9 +273,12 @@ class _Run:
             for name in (self.out.results, self.out.inputs, self.out.tracks, self.out.run):
                 store.remove_temporaries(".", glob.escape(name))
 
-    def _process_and_merge(self, store: Store, sources: list[Source], ledger: Ledger, key: dict[str, Any]) -> Totals:
+    def _process_and_merge(
+        self, store: Store, sources: list[Source], ledger: Ledger, key: dict[str, Any], still_ours: Callable[[], None]
+    ) -> Totals:
         for _ in range(MERGE_ATTEMPTS):
             done = self._process(sources, ledger, key)
+            still_ours()
             self.reporter.phase("merge")
             try:
                 return self._merge(store, ledger, sources, done, key)
@@ -292,18 +309,18 @@ class _Run:
             self.reporter.progress(state)
 
         execution = self.config.execution
-        backlog = Backlog(pieces, key_text(key), execution.workers, execution.unit_images)
+        executor = make_executor(execution.executor)
+        workers = self.summary.workers = executor.workers(execution, self.device.is_gpu)
+        backlog = Backlog(pieces, key_text(key), workers, execution.unit_images)
         scheduler = Scheduler(backlog, ledger, key_text(key), done, on_receipt, self._note)
         self.reporter.progress(state)
         state.started = time.monotonic()
-        make_executor(execution.executor).run(
-            scheduler, ScanWorkerSpec(self.config, self.device), ledger.store.url, execution
-        )
+        executor.run(scheduler, ScanWorkerSpec(self.config, self.device), ledger.store.url, execution)
         self.summary.wall_s = state.elapsed_s
         self.summary.pieces = state.pieces_done
         self.summary.first_result_s = state.first_result_s
         self.summary.stages = state.stages
-        cores = min(execution.workers, os.cpu_count() or 1)
+        cores = workers if execution.executor == "ray" else min(workers, os.cpu_count() or 1)
         self.summary.ceiling_fraction = sum(state.stages.values()) / (cores * self.summary.wall_s)
         return ledger.done()
 
@@ -316,9 +333,19 @@ class _Run:
         key: dict[str, Any],
     ) -> Totals:
         metadata = {"tool": f"maskbatch {maskbatch.__version__}", "models": key["models"], "settings": key["settings"]}
+        schema = described(RESULTS, metadata)
         track = _tracker() if self.config.extras.track else None
-        with store.writing(self.out.results) as results, store.writing(self.out.inputs) as inputs:
-            writer = ResultWriter(results, inputs, metadata)
+        with ExitStack() as stack:
+            inputs = stack.enter_context(store.writing(self.out.inputs))
+            rows: list[RowWriter] = []
+            if self.out.dataset:
+                generation = generation_of(key_text(key), sources, self.config.extras.track)
+                rows.append(stack.enter_context(Dataset(store, self.out.results).writing(schema, generation)))
+            else:
+                rows.append(GroupWriter(stack.enter_context(store.writing(self.out.results)), schema, ROW_GROUP))
+            if self._flat_copy is not None:
+                rows.append(GroupWriter(stack.enter_context(self._flat_copy.open("wb")), schema, ROW_GROUP))
+            writer = ResultWriter(rows, inputs, metadata)
             for item in walk(sources, done, PartCache(ledger)):
                 tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
                 writer.add(item, track(item.rows) if tracked and track is not None else None)
@@ -337,12 +364,12 @@ class _Run:
 
         from maskbatch.results.tracks import tracks_table
 
-        file = pq.ParquetFile(self.out.path(self.out.results))
+        file = pq.ParquetFile(self._flat_copy or self.out.path(self.out.results))
         with store.writing(self.out.tracks) as target:
             pq.write_table(tracks_table(file.iter_batches()), target, compression="zstd")
         self.summary.outputs["tracks"] = self.out.path(self.out.tracks)
 
-    def _draw(self, sources: list[Source]) -> None:
+    def _draw(self, store: Store, sources: list[Source]) -> None:
         extras = self.config.extras
         if extras.annotate is None and extras.crops is None:
             return
@@ -354,9 +381,11 @@ class _Run:
         for name, folder in (("annotated", extras.annotate), ("crops", extras.crops)):
             if folder is not None:
                 self.summary.outputs[name] = os.fspath(folder)
-        inputs = pq.read_table(self.out.path(self.out.inputs), columns=["source", "status"]).to_pylist()
+        results = os.fspath(self._flat_copy or self.out.path(self.out.results))
+        table = pq.read_table(io.BytesIO(store.read(self.out.inputs)), columns=["source", "status"])
+        inputs = table.to_pylist()
         unreadable = {row["source"] for row in inputs if row["status"] == "error"}
-        draw_all(sources, self.out.path(self.out.results), unreadable, self.config, self._note)
+        draw_all(sources, results, unreadable, self.config, self._note)
 
     def _finish(self, store: Store, totals: Totals, discovery: Discovery) -> None:
         summary = self.summary
@@ -392,7 +421,9 @@ def _same_file(path: Path, other: str) -> bool:
 def _with_workers(config: ScanConfig, device: Device) -> ScanConfig:
     """The settings that are 0 for "what suits the device", filled in."""
     execution = config.execution
-    workers = execution.workers or (os.cpu_count() or 1 if device.name == "cpu" else 1)
+    workers = execution.workers
+    if not workers and execution.executor != "ray":  # which counts the cluster's
+        workers = os.cpu_count() or 1 if device.name == "cpu" else 1
     threads = execution.decode_threads or device.decode_threads
     return dataclasses.replace(
         config, execution=dataclasses.replace(execution, workers=workers, decode_threads=threads)

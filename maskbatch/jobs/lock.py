@@ -80,6 +80,9 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def check(self) -> None:
+        """Nothing to find out here: nobody takes the lock of a run that lives (`ObjectLock.check` may raise)."""
+
     def _flock(self, descriptor: int) -> bool:
         """Take the kernel's lock; False on a file system that has none. Raises LockedError where another process has it."""
         for attempt in range(FLOCK_ATTEMPTS):

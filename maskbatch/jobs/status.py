@@ -9,9 +9,9 @@ from typing import Any
 
 from maskbatch.errors import InputNotFoundError
 from maskbatch.jobs.ledger import Ledger, is_complete
-from maskbatch.jobs.lock import holder_of
+from maskbatch.jobs.locks import holder_in
 from maskbatch.jobs.plan import read_plan
-from maskbatch.jobs.store import LocalStore, open_store
+from maskbatch.jobs.store import open_store
 from maskbatch.outputs import ENDING, OutputPaths
 
 SHOWN_FAILURES = 20
@@ -94,6 +94,5 @@ def read_status(path: str) -> WorkStatus:
         status.done += plan.unreadable
         status.failed += plan.unreadable
         status.left = plan.inputs - status.done
-    if isinstance(store, LocalStore):
-        status.running = holder_of(store.root / "lock")
+    status.running = holder_in(store)
     return status

@@ -26,7 +26,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from maskbatch.jobs.object_store import ObjectStore
 from maskbatch.jobs.store import LocalStore, Store
 from maskbatch.results.merge import ROW_GROUP, GroupWriter
 from maskbatch.results.schema import SCHEMA_VERSION
+from maskbatch.types import Source
 
 MANIFEST = "_manifest.json"
 UNKNOWN = "__HIVE_DEFAULT_PARTITION__"
@@ -188,11 +189,12 @@ class Dataset:
         return [path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()]
 
 
-def generation_of(parts: Iterator[str]) -> str:
-    """Twelve hex digits that depend on all of `parts`."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
+def generation_of(key: str, sources: Iterable[Source], track: bool) -> str:
+    """Twelve hex digits that depend on everything that decides the rows: the run's key, each input's version, when and where."""
+    digest = hashlib.sha256(f"{key} {track}".encode())
+    for source in sources:
+        what = (source.name, source.fingerprint, source.camera, source.start_time)
+        digest.update(repr(what).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:12]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -213,13 +213,29 @@ class GroupWriter:
         self._rows = len(rest)
 
 
-class ResultWriter:
-    """Writes `results.parquet` and `results.inputs.parquet` side by side, source by source."""
+class RowWriter(Protocol):
+    """Takes tables of result rows: a file, a data set, or both."""
 
-    def __init__(self, results: IO[bytes], inputs: IO[bytes], metadata: dict[str, Any]) -> None:
-        described = {"maskbatch": json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True)}
-        self._results = GroupWriter(results, RESULTS.with_metadata(described), ROW_GROUP)
-        self._inputs = GroupWriter(inputs, INPUTS.with_metadata(described), INPUT_ROW_GROUP)
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def described(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
+    """The schema with the run's metadata (tool, models, settings), as it is written into each file."""
+    return schema.with_metadata(
+        {"maskbatch": json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True)}
+    )
+
+
+class ResultWriter:
+    """Writes `results.parquet` (or other writers of rows) and `results.inputs.parquet` side by side, source by source."""
+
+    def __init__(self, results: Sequence[RowWriter], inputs: IO[bytes], metadata: dict[str, Any]) -> None:
+        self._results = results
+        self._inputs = GroupWriter(inputs, described(INPUTS, metadata), INPUT_ROW_GROUP)
         self._waiting: list[Merged] = []
         self._waiting_tracks: list[pa.Array | None] = []
         self._waiting_rows = 0
@@ -243,15 +259,16 @@ class ResultWriter:
         """Write what is left, and both footers."""
         self._flush_results()
         self._flush_inputs()
-        self._results.close()
-        self._inputs.close()
+        for writer in (*self._results, self._inputs):
+            writer.close()
 
     def _flush_results(self) -> None:
         if self._waiting:
             table = result_rows(self._waiting, self._waiting_tracks)
             for entry in table["label"].cast(pa.string()).value_counts().to_pylist():
                 self.totals.labels[entry["values"]] += entry["counts"]
-            self._results.add(table)
+            for writer in self._results:
+                writer.add(table)
             self._waiting, self._waiting_tracks, self._waiting_rows = [], [], 0
 
     def _flush_inputs(self) -> None:

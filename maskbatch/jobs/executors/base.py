@@ -39,6 +39,9 @@ class WorkerSpec(Protocol):
 class Executor(Protocol):
     """Runs a scheduler's units until it is finished."""
 
+    def workers(self, execution: Execution, on_gpu: bool) -> int:
+        """How many workers there will be; where that depends on a cluster, it is joined now. `on_gpu`: the models run on GPUs."""
+
     def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
         """Return when every unit has a receipt.
 

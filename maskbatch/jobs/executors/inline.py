@@ -11,6 +11,10 @@ from maskbatch.jobs.scheduler import Scheduler
 class InlineExecutor:
     """Runs unit after unit in the calling process."""
 
+    def workers(self, execution: Execution, on_gpu: bool) -> int:
+        """One: this process."""
+        return 1
+
     def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
         """See `Executor.run`."""
         ledger = open_ledger(ledger_url)

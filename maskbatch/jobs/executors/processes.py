@@ -133,6 +133,10 @@ class ProcessesExecutor:
         self._children: list[_Child] = []
         self._failed_starts = 0
 
+    def workers(self, execution: Execution, on_gpu: bool) -> int:
+        """See `Executor.workers`."""
+        return max(1, execution.workers)
+
     def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
         """See `Executor.run`."""
         count = max(1, execution.workers)
