@@ -5,6 +5,7 @@
     results/
         camera=gate/date=2026-03-01/1f0c…-00000.parquet     rows of that camera and day (UTC), in the order of the contract
         camera=__HIVE_DEFAULT_PARTITION__/…                 camera unknown; likewise date
+        camera=schema/date=1970-01-01/…                     no rows, the columns only (see `SCHEMA_FOLDER`)
         _manifest.json                                      written last: all files with their rows and sums
 
 `camera` is in the folder's name and not in the files, as Hive, Arrow, pandas and DuckDB expect it. File names begin with a hash of the
@@ -43,6 +44,11 @@ from maskbatch.results.schema import SCHEMA_VERSION
 from maskbatch.types import Source
 
 MANIFEST = "_manifest.json"
+SCHEMA_FOLDER = "camera=schema/date=1970-01-01"
+"""Here lies one file without rows. Readers guess the types of `camera` and `date` from the folders' names; without this one, Arrow
+refuses a data set in which all cameras or days are unknown, takes camera 01 for the number 1, and finds no columns where no face was
+found."""
+
 UNKNOWN = "__HIVE_DEFAULT_PARTITION__"
 FILE_ROWS = 8 * ROW_GROUP
 HELD_ROWS = 2 * FILE_ROWS
@@ -95,6 +101,7 @@ class DatasetWriter:
         """Write what is left."""
         for partition in sorted(self._rows, key=_folder):
             self._flush(partition, self._rows[partition])
+        self._write(f"{SCHEMA_FOLDER}/{self._generation}-schema.parquet", self._schema.empty_table())
 
     def _flush(self, partition: Partition, count: int) -> None:
         table = pa.concat_tables(self._held.pop(partition))
@@ -102,15 +109,18 @@ class DatasetWriter:
         del self._rows[partition]
         if len(rest):
             self._held[partition], self._rows[partition] = [rest], len(rest)
+        number = self._numbers[partition] = self._numbers.get(partition, -1) + 1
+        self._write(f"{_folder(partition)}/{self._generation}-{number:05}.parquet", table.slice(0, count))
+
+    def _write(self, name: str, table: pa.Table) -> None:
         sink = io.BytesIO()
         writer = GroupWriter(sink, self._schema, ROW_GROUP)
-        writer.add(table.slice(0, count))
+        writer.add(table)
         writer.close()
         data = sink.getvalue()
-        number = self._numbers[partition] = self._numbers.get(partition, -1) + 1
-        name = f"{_folder(partition)}/{self._generation}-{number:05}.parquet"
         self._store.write(name, data)
-        self.files.append({"path": name, "rows": count, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.files.append({"path": name, "rows": len(table), "bytes": len(data), "sha256": sha256})
 
 
 class Dataset:
