@@ -215,7 +215,7 @@ def find_model(name: str, role: Role, prefer: tuple[str, ...] = ("fp32",), preci
     """
     entries = {entry.name: entry for entry in all_entries()}
     entry = entries.get(name)
-    if entry is None and base_name(name) in _PACKAGED:
+    if entry is None and name in _PACKAGED and (_PACKAGED[name][0] == "classifier") == (role == "classifier"):
         raise ModelError(f"the packaged model {name} is missing: reinstall maskbatch")
     if entry is None or entry.role != role:
         return _find_file(name, role, tuple(e.name for e in entries.values() if e.role == role))
