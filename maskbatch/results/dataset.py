@@ -4,7 +4,7 @@
 
     results/
         camera=gate/date=2026-03-01/1f0c…-00000.parquet     rows of that camera and day (UTC), in the order of the contract
-        camera=__HIVE_DEFAULT_PARTITION__/…                 camera unknown; likewise date
+        camera=unknown/date=unknown/…                       where the camera or the day is not known (see `UNKNOWN`)
         camera=schema/date=1970-01-01/…                     no rows, the columns only (see `SCHEMA_FOLDER`)
         _manifest.json                                      written last: all files with their rows and sums
 
@@ -46,10 +46,12 @@ from maskbatch.types import Source
 MANIFEST = "_manifest.json"
 SCHEMA_FOLDER = "camera=schema/date=1970-01-01"
 """Here lies one file without rows. Readers guess the types of `camera` and `date` from the folders' names; without this one, Arrow
-refuses a data set in which all cameras or days are unknown, takes camera 01 for the number 1, and finds no columns where no face was
-found."""
+takes camera 01 for the number 1, and finds no columns where no face was found."""
 
-UNKNOWN = "__HIVE_DEFAULT_PARTITION__"
+UNKNOWN = "unknown"
+"""Hive's own mark for null, ``__HIVE_DEFAULT_PARTITION__``, would be read as null, but makes `pandas.read_parquet` fail: Arrow 26 can
+neither guess the type of a level that is null everywhere nor unify dictionaries with nulls. A camera of this name is spelled
+``%75nknown``."""
 FILE_ROWS = 8 * ROW_GROUP
 HELD_ROWS = 2 * FILE_ROWS
 """Rows of all partitions together that wait in memory, about 150 bytes each."""
@@ -248,7 +250,9 @@ def _filled(column: pa.Array, value: int) -> np.ndarray[Any, np.dtype[np.int64]]
 
 def _folder(partition: Partition) -> str:
     camera, day = partition
-    shown = UNKNOWN if camera is None or camera == "" else quote(camera, safe="")
+    shown = (
+        UNKNOWN if not camera else quote(camera, safe="") if camera != UNKNOWN else f"%{ord(camera[0]):02X}{camera[1:]}"
+    )
     date = UNKNOWN if day is None else (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
     return f"camera={shown}/date={date}"
 
