@@ -1,0 +1,288 @@
+"""Tracks of persons within one video, and the table of them.
+
+Association is ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864) as the library ``trackers`` implements it, with
+buffered IoU (Yang et al. 2023, https://arxiv.org/abs/2211.14317) as its similarity: at a frame a second the boxes of one face
+seldom overlap, so boxes are widened by as much as faces move between two samples.
+
+Tracks are made when the rows of a whole video are together, so that how it was cut into units does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maskbatch.errors import MissingExtraError
+from maskbatch.results.columns import numbers
+from maskbatch.types import LABELS
+
+MEMORY_S = 3.0
+"""A person who is not seen for longer than this (or than two and a half samples) is a new person."""
+
+REACH_PER_S = 2.0
+"""Box widths by which a box is widened per second between two samples, on each side; about what strolling takes."""
+
+REACH = (0.2, 2.0)
+"""Least and most widening. Beyond two widths neighbours would be taken for each other."""
+
+MIN_SIMILARITY = 0.1
+MIN_SCORE = 0.5
+"""Faces with a lower score prolong a track but do not begin one."""
+
+_CHUNK = 65_536
+
+TRACKS = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        ("camera", pa.string()),
+        pa.field("track", pa.int64(), nullable=False),
+        ("first_s", pa.float64()),
+        ("last_s", pa.float64()),
+        ("first_at", pa.timestamp("us", tz="UTC")),
+        ("last_at", pa.timestamp("us", tz="UTC")),
+        pa.field("sightings", pa.int64(), nullable=False),
+        pa.field("label", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("share", pa.float32(), nullable=False),
+        ("best_frame", pa.int64()),
+        pa.field("best_face", pa.int32(), nullable=False),
+        *[pa.field(f"best_{name}", pa.float32(), nullable=False) for name in ("x1", "y1", "x2", "y2")],
+    ]
+)
+"""`results.tracks.parquet`: a row per track, ordered by source and track. `share` is the part of the vote that `label` got."""
+
+
+def track_video(table: pa.Table) -> pa.Array:
+    """Number the persons of one video.
+
+    Args:
+        table: the faces of one video, ordered by frame and face; of the columns, ``frame, time_s, x1, y1, x2, y2, score`` are used.
+
+    Returns:
+        int64 per row: the track, counted from 0 in the order of first appearance; null for a faint face that is on no track.
+
+    Raises:
+        MissingExtraError: the tracking library is not installed.
+    """
+    times = _floats(table["time_s"])
+    frames = _floats(table["frame"])
+    boxes = np.column_stack([_floats(table[name]) for name in ("x1", "y1", "x2", "y2")])
+    scores = _floats(table["score"])
+    if np.isnan(times).any():
+        times = frames
+    numbering = np.full(len(table), -1, np.int64)
+    if len(table):
+        edges = np.flatnonzero(np.diff(frames, prepend=np.nan, append=np.nan) != 0)
+        tracker = _Tracker(times[edges[:-1]])
+        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            numbering[begin:end] = tracker.update(boxes[begin:end], scores[begin:end], float(times[begin]))
+    return numbers(numbering, pa.int64(), numbering < 0)
+
+
+class _Tracker:
+    """ByteTrack over irregular samples, with numbers for first sightings too.
+
+    The library gives a new track its number only at its second sighting. Here a person who passes in one sample is a person,
+    so tracks are numbered as they begin.
+    """
+
+    def __init__(self, times: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        """`times`: seconds of the frames with faces, in the order they will come."""
+        try:
+            import supervision
+            import trackers
+        except ImportError as error:
+            raise MissingExtraError(
+                "tracking needs the extra `track`: pip install 'maskbatch[track]' (or uv sync --extra track)"
+            ) from error
+        self._detections = supervision.Detections
+        steps = np.diff(times)
+        steps = steps[steps > 0]
+        # The nominal step is that of neighbouring samples; gaps in which nobody is seen are longer.
+        self._step = float(np.quantile(steps, 0.1)) if len(steps) else 1.0
+        self._similarity = trackers.BIoU(buffer_ratio=REACH[0])
+        memory_s = max(MEMORY_S, 2.5 * self._step)
+        self._tracker = trackers.ByteTrackTracker(
+            lost_track_buffer=max(1, round(30 * memory_s)),  # the library counts it in frames of 1/30 s
+            frame_rate=1 / self._step,
+            track_activation_threshold=MIN_SCORE,
+            high_conf_det_threshold=MIN_SCORE,
+            minimum_consecutive_frames=1,
+            minimum_iou_threshold=MIN_SIMILARITY,
+            iou=self._similarity,
+        )
+        self._last: float | None = None
+        self._count = 0
+        self._begun: list[tuple[Any, int]] = []  # tracks that the library has not numbered yet
+        self._numbers: dict[int, int] = {}  # the library's number: ours
+
+    def update(
+        self,
+        boxes: np.ndarray[Any, np.dtype[np.float64]],
+        scores: np.ndarray[Any, np.dtype[np.float64]],
+        time_s: float,
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Track number per face of the next frame; -1 for none."""
+        if self._last is not None and time_s <= self._last:
+            if time_s < self._last:  # the clock jumped back: another recording begins
+                self._tracker.reset()
+                self._begun, self._numbers = [], {}
+            else:
+                time_s = float(np.nextafter(time_s, np.inf))
+        gap = self._step if self._last is None else max(0.0, time_s - self._last)
+        self._last = time_s
+        self._similarity.buffer_ratio = float(np.clip(REACH_PER_S * gap, *REACH))
+        before = list(self._tracker.tracks)  # kept, so that none of their ids can be given to a new track
+        found = self._tracker.update(
+            self._detections(
+                xyxy=boxes, confidence=scores, class_id=np.zeros(len(boxes), int), data={"row": np.arange(len(boxes))}
+            ),
+            timestamp=time_s,
+        )
+        return self._numbered(found, before, scores)
+
+    def _numbered(
+        self, found: Any, before: list[Any], scores: np.ndarray[Any, np.dtype[np.float64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        result = np.full(len(scores), -1, np.int64)
+        rows = [int(row) for row in found.data.get("row", [])]
+        ids = [int(number) for number in found.tracker_id]
+        for track, number in self._begun:
+            if track.tracker_id >= 0:
+                self._numbers[track.tracker_id] = number
+        alive = {id(track) for track in self._tracker.tracks}
+        self._begun = [(t, n) for t, n in self._begun if t.tracker_id < 0 and id(t) in alive]
+        for row, number in zip(rows, ids, strict=True):
+            if number >= 0:
+                result[row] = self._numbers[number]
+        # Faces without a track whose score suffices have begun one each, in this order; their tracks are the last of the list.
+        starting = [row for row, number in zip(rows, ids, strict=True) if number < 0 and scores[row] >= MIN_SCORE]
+        known = {id(track) for track in before}
+        fresh = [track for track in self._tracker.tracks if id(track) not in known]
+        for row, track in zip(starting, fresh, strict=True):
+            result[row] = self._count
+            self._begun.append((track, self._count))
+            self._count += 1
+        return result
+
+
+@dataclass(slots=True)
+class _Person:
+    """What is known of one track so far."""
+
+    camera: str | None
+    first_s: float | None
+    last_s: float | None
+    first_at: int | None
+    last_at: int | None
+    sightings: int = 0
+    votes: np.ndarray[Any, np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(len(LABELS)))
+    best: float = -1.0
+    best_frame: int | None = None
+    best_face: int = 0
+    best_box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+def tracks_table(results: Iterable[pa.Table | pa.RecordBatch]) -> pa.Table:
+    """The persons of a result.
+
+    A person's label is a vote: each sighting votes for its label with its confidence, so a sure one counts for more than a
+    doubtful one; `share` is what the winner got of all votes.
+    The best face is the one with the largest product of area and sharpness.
+
+    Args:
+        results: rows of ``results.parquet`` with tracks, in any number of tables or batches; those of one source in the order of
+            the contract.
+
+    Returns:
+        A table of the schema `TRACKS`, sources in the order of their first row. Rows without a track are left out.
+    """
+    sources: dict[str, dict[int, _Person]] = {}
+    for rows in _rows(results):
+        for row in rows:
+            _see(sources.setdefault(row["source"], {}), row)
+    columns: dict[str, list[Any]] = {name: [] for name in TRACKS.names}
+    for source, people in sources.items():
+        _append(columns, source, people)
+    return pa.table({name: pa.array(columns[name], TRACKS.field(name).type) for name in TRACKS.names}, schema=TRACKS)
+
+
+_USED = [
+    "source",
+    "camera",
+    "frame",
+    "time_s",
+    "captured_at",
+    "face",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "p_with_mask",
+    "p_without_mask",
+    "p_mask_weared_incorrect",
+    "sharpness",
+    "track",
+]
+
+
+def _rows(results: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
+    for part in results:
+        table = pa.Table.from_batches([part]) if isinstance(part, pa.RecordBatch) else part
+        table = table.select([name for name in _USED if name in table.column_names])
+        table = table.filter(pc.is_valid(table["track"]))
+        if "captured_at" in table.column_names:
+            at = table.schema.get_field_index("captured_at")
+            table = table.set_column(at, "captured_at", table["captured_at"].cast(pa.int64()))
+        for begin in range(0, len(table), _CHUNK):
+            yield table.slice(begin, _CHUNK).to_pylist()
+
+
+def _see(people: dict[int, _Person], row: dict[str, Any]) -> None:
+    person = people.get(row["track"])
+    at, time_s = row.get("captured_at"), row["time_s"]
+    if person is None:
+        person = _Person(row.get("camera"), time_s, time_s, at, at)
+        people[row["track"]] = person
+    person.last_s, person.last_at = time_s, at
+    person.sightings += 1
+    probabilities = [row[f"p_{label}"] for label in LABELS]
+    winner = int(np.argmax(probabilities))
+    person.votes[winner] += probabilities[winner]
+    box = (row["x1"], row["y1"], row["x2"], row["y2"])
+    sharpness = row.get("sharpness")
+    quality = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]) * (1.0 if sharpness is None else sharpness)
+    if quality > person.best:
+        person.best, person.best_frame, person.best_face, person.best_box = quality, row["frame"], row["face"], box
+
+
+def _append(columns: dict[str, list[Any]], source: str, people: dict[int, _Person]) -> None:
+    for number, person in sorted(people.items()):
+        winner = int(person.votes.argmax())
+        total = float(person.votes.sum())
+        values = {
+            "source": source,
+            "camera": person.camera,
+            "track": number,
+            "first_s": person.first_s,
+            "last_s": person.last_s,
+            "first_at": person.first_at,
+            "last_at": person.last_at,
+            "sightings": person.sightings,
+            "label": LABELS[winner],
+            "share": float(person.votes[winner]) / total if total > 0 else 0.0,
+            "best_frame": person.best_frame,
+            "best_face": person.best_face,
+        }
+        values.update(zip(("best_x1", "best_y1", "best_x2", "best_y2"), person.best_box, strict=True))
+        for name, column in columns.items():
+            column.append(values[name])
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Numbers of a column as float64; NaN where it is null."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
