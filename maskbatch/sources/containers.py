@@ -76,8 +76,7 @@ class OpenVideo:
             raise InputError("empty", "the file is empty (0 bytes)")
         refuse_lists(head)
         if opener.is_url(source.path):
-            filesystem, inner = opener.url_filesystem(source.path)
-            target: Any = filesystem.open(inner, "rb")
+            target: Any = opener.open_binary(source.path)
             self._file = target
         else:
             target = "file:" + os.path.abspath(source.path)  # noqa: PTH100  (a Path would normalise odd names)

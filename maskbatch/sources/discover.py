@@ -4,7 +4,7 @@ Rules of the contract:
 
 - In a folder, every file with the extension of a picture or a video is an input, whatever it holds; all other files
   are ignored and counted. Hidden files and folders (names that begin with a dot: ``._IMG_1.jpg``, ``.thumbnails``) count
-  as ignored. Archives are not unpacked.
+  as ignored. Archives in folders are ignored; of a `.tar` that is named (or matched by a glob) each member is an input.
 - A file that is named on its own is an input whatever its name, and its first bytes say whether it is a video.
 - A linked file is an input; a linked folder is entered only when asked for, and each folder once.
 - Each input has a name that is unique in the run and valid UTF-8: its path relative to its root, with the name of the
@@ -21,12 +21,15 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from maskbatch.errors import InputError, InputNotFoundError
-from maskbatch.sources.opener import as_input_error, describe_mode, read_head
-from maskbatch.sources.remote import Listing, remote_listing
+from maskbatch.sources.opener import as_input_error, describe_mode, is_url, read_head
+from maskbatch.sources.ranges import range_path
+from maskbatch.sources.remote import Listing, remote_items, remote_listing
 from maskbatch.sources.roots import Root, matches, resolve_roots
 from maskbatch.sources.sniff import SNIFF_BYTES, sniff
+from maskbatch.sources.tar_shards import is_tar, tar_members
 from maskbatch.types import Media, Problem, Source
 
 _IMAGE_EXTENSIONS = """
@@ -153,13 +156,15 @@ def _sources(roots: list[Root], single: bool, walk: _Walk, listings: dict[str, L
     for root in roots:
         prefix = "" if single else f"{root.name}/"
         if root.kind == "file":
-            yield _explicit(root.path, root.name, sniffed=True)
+            yield from _named_file(root.path, root.name, walk, sniffed=True)
         elif root.kind == "folder":
             yield from _folder(root.path, prefix, walk, set())
         elif root.kind == "url":
             yield from _remote(listings[root.name], root.name, prefix, walk)
         elif root.pattern:
             yield from _matching(root, prefix, walk)
+        elif is_url(root.path):
+            yield from _remote_list(root, prefix)
         else:
             yield from _listed(root, prefix, walk)
 
@@ -186,14 +191,66 @@ def _entry(root: Root, entry: str, name: str, walk: _Walk) -> Iterator[Source]:
     path = os.path.join(root.path, entry)
     if os.path.isdir(path):
         yield from _folder(path, f"{name}/", walk, set())
-    elif root.kind == "glob" and media_of(entry) is None:
+    elif root.kind == "glob" and media_of(entry) is None and not is_tar(entry):
         walk.ignored[_extension(entry)] += 1
     else:
-        yield _explicit(path, name, sniffed=media_of(entry) is None)
+        yield from _named_file(path, name, walk, sniffed=media_of(entry) is None)
+
+
+def _named_file(path: str, name: str, walk: _Walk, sniffed: bool) -> Iterator[Source]:
+    """A file that was named on its own, or the members of an archive that was."""
+    if is_tar(path) and Path(path).is_file():
+        container = _source(path, name, "image")
+        yield from _tar(path, container.name, container.fingerprint, walk)
+    else:
+        yield _explicit(path, name, sniffed)
+
+
+def _tar(path: str, name: str, fingerprint: str, walk: _Walk) -> Iterator[Source]:
+    """The pictures and videos in an archive, in its order; what stops the reading of the archive is a source of its own."""
+    taken: set[str] = set()
+    found = False
+    try:
+        for member in tar_members(path):
+            media = media_of(member.name)
+            hidden = any(part.startswith(".") for part in member.name.split("/")) and not walk.include_hidden
+            if hidden or media is None:
+                walk.ignored["hidden" if hidden else _extension(member.name)] += 1
+                continue
+            shown = _unique(_utf8(f"{name}/{member.name}"), taken)
+            taken.add(shown)
+            found = True
+            place = range_path(path, member.offset, member.size)
+            yield Source(place, shown, media, member.size, etag=f"{fingerprint}@{member.offset:x}")
+        if not found:
+            problem = Problem("error", "not_media", "the archive holds no pictures or videos")
+            yield Source(path, name, "image", problem=problem)
+    except InputError as error:
+        yield Source(path, name, "image", problem=Problem("error", error.code, error.message))
+
+
+def _remote_list(root: Root, prefix: str) -> Iterator[Source]:
+    """The URLs of a list, each a file. Queries may hold signatures and are no part of a name."""
+    taken: set[str] = set()
+    urls = list(dict.fromkeys(root.path + entry for entry in root.entries))
+    for url, item in zip(urls, remote_items(urls), strict=True):
+        plain = url.removeprefix(root.path).partition("?")[0]
+        name = _unique(_utf8(prefix + plain), taken)
+        taken.add(name)
+        media = media_of(plain) or "image"
+        if isinstance(item, InputError):
+            yield Source(url, name, media, problem=Problem("error", item.code, item.message))
+        else:
+            yield Source(url, name, media, item.size, item.mtime_ns, item.etag)
 
 
 def _remote(listing: Listing, root: str, prefix: str, walk: _Walk) -> Iterator[Source]:
     for item in listing.items:
+        if is_tar(item.key) and (listing.is_file or listing.globbed):
+            shown = root if listing.is_file else _utf8(prefix + item.key)
+            mark = item.etag or f"{item.size:x}-{item.mtime_ns:x}"
+            yield from _tar(item.url, shown, mark, walk)
+            continue
         if listing.is_file:
             yield Source(item.url, root, media_of(root) or "image", item.size, item.mtime_ns, item.etag)
             continue

@@ -6,11 +6,22 @@ Special files are never waited for: a FIFO opens without blocking and is refused
 from __future__ import annotations
 
 import errno
+import io
 import os
+import shutil
 import stat
+import tempfile
+import threading
+from collections import OrderedDict
 from typing import Any, BinaryIO, cast
 
 from maskbatch.errors import InputError, MissingExtraError
+from maskbatch.sources.backoff import Patience, patiently
+from maskbatch.sources.ranges import Window, is_range, split_range
+
+PATIENCE = Patience(attempts=4)
+READ_AHEAD = 8 << 20
+"""Bytes that are fetched at once from stores and servers where a file is read in pieces."""
 
 MAX_BYTES = 1 << 30
 """Pictures of more bytes are not read. The largest that the default pixel limit lets through is about so large."""
@@ -32,14 +43,23 @@ def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
         InputError: ``not_found``, ``permission``, ``empty``, ``special_file``, ``too_large`` or ``io``.
         MissingExtraError: a URL whose file system is not installed.
     """
-    data = _read_url(path, max_bytes) if is_url(path) else _read_local(path, max_bytes)
+    if is_range(path):
+        data = _read_range(path, max_bytes)
+    else:
+        data = _read_url(path, max_bytes) if is_url(path) else _read_local(path, max_bytes)
     if not data:
         raise InputError("empty", "the file is empty (0 bytes)")
     return data
 
 
 def open_binary(path: str) -> BinaryIO:
-    """A file to read in pieces, to be closed by the caller. Errors as in `read_bytes`, except ``empty``."""
+    """A file to read and seek in, to be closed by the caller. Errors as in `read_bytes`, except ``empty``.
+
+    An object in a store is read by ranges, ahead of the reader; from a server that gives no ranges it is copied to a temporary file.
+    """
+    if is_range(path):
+        container, offset, size = split_range(path)
+        return cast("BinaryIO", io.BufferedReader(Window(open_binary(container), offset, size)))
     if not is_url(path):
         try:
             return open(_open_local(path), "rb", buffering=0)
@@ -47,11 +67,10 @@ def open_binary(path: str) -> BinaryIO:
             raise as_input_error(error) from error
     filesystem, inner = url_filesystem(path)
     try:
-        return cast("BinaryIO", filesystem.open(inner, "rb"))
-    except OSError as error:
-        raise as_input_error(error) from error
+        file = patiently(lambda: filesystem.open(inner, "rb", block_size=READ_AHEAD), PATIENCE)
+        return cast("BinaryIO", file if file.seekable() and getattr(file, "size", 0) is not None else _copied(file))
     except Exception as error:
-        raise InputError("io", f"opening failed: {type(error).__name__}: {error}") from error
+        raise as_remote_error(error, "opening") from error
 
 
 def read_head(path: str, size: int) -> bytes:
@@ -154,7 +173,9 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "h
 
 def _install(url: str) -> str:
     extra = EXTRAS.get(url.partition("://")[0])
-    return f"pip install 'maskbatch[{extra}]'" if extra else "pip install fsspec and the package for this kind of address"
+    return (
+        f"pip install 'maskbatch[{extra}]'" if extra else "pip install fsspec and the package for this kind of address"
+    )
 
 
 def _for_people(url: str) -> str:
@@ -162,19 +183,85 @@ def _for_people(url: str) -> str:
     return url.partition("?")[0]
 
 
+def as_remote_error(error: Exception, what: str = "reading") -> InputError:
+    """The row that a failed call to a store or a web server becomes."""
+    if isinstance(error, InputError):
+        return error
+    if getattr(error, "status", None) in (401, 403):  # aiohttp's answers
+        return InputError("permission", "no permission to read the file")
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return as_input_error(error)
+    return InputError("io", f"{what} failed: {type(error).__name__}: {error}")
+
+
 def _read_url(url: str, max_bytes: int) -> bytes:
     filesystem, inner = url_filesystem(url)
     try:
-        size = filesystem.size(inner)
+        size = patiently(lambda: filesystem.size(inner), PATIENCE)
         if size is not None and size > max_bytes:
             raise _too_many_bytes(size, max_bytes)
-        data = bytes(filesystem.cat_file(inner, end=max_bytes + 1 if size is None else None))
-    except InputError:
-        raise
-    except OSError as error:
-        raise as_input_error(error) from error
+        end = max_bytes + 1 if size is None else None
+        data = bytes(patiently(lambda: filesystem.cat_file(inner, end=end), PATIENCE))
     except Exception as error:
-        raise InputError("io", f"reading failed: {type(error).__name__}: {error}") from error
+        raise as_remote_error(error) from error
     if len(data) > max_bytes:
         raise _too_many_bytes(len(data), max_bytes)
     return data
+
+
+def _copied(file: Any) -> BinaryIO:
+    with file:
+        copy = tempfile.SpooledTemporaryFile(READ_AHEAD)  # noqa: SIM115  the caller closes it
+        shutil.copyfileobj(file, copy, 1 << 20)
+    copy.seek(0)
+    return cast("BinaryIO", copy)
+
+
+def _read_range(path: str, max_bytes: int) -> bytes:
+    container, offset, size = split_range(path)
+    if size > max_bytes:
+        raise _too_many_bytes(size, max_bytes)
+    if is_url(container):
+        data = _blocks.read(container, offset, size)
+    else:
+        try:
+            with open(_open_local(container), "rb", buffering=0) as file:
+                data = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise as_input_error(error) from error
+    if len(data) < size:
+        raise InputError("truncated", f"the archive ends {size - len(data):,} bytes before the end of this member")
+    return data
+
+
+class _Blocks:
+    """The blocks of remote archives that were read last. Neighbouring members come in one request, whichever thread wants them."""
+
+    KEPT = 4
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+
+    def read(self, container: str, offset: int, size: int) -> bytes:
+        """Some bytes of an archive, fewer at its end. Errors as in `read_bytes`."""
+        with self._lock:
+            start, block = self._blocks.get(container, (0, b""))
+            if not start <= offset <= offset + size <= start + len(block):
+                start, block = offset, self._fetch(container, offset, max(size, READ_AHEAD))
+                self._blocks[container] = (start, block)
+            self._blocks.move_to_end(container)
+            if len(self._blocks) > self.KEPT:
+                self._blocks.popitem(last=False)
+            return block[offset - start : offset - start + size]
+
+    @staticmethod
+    def _fetch(container: str, offset: int, size: int) -> bytes:
+        filesystem, inner = url_filesystem(container)
+        try:
+            return bytes(patiently(lambda: filesystem.cat_file(inner, start=offset, end=offset + size), PATIENCE))
+        except Exception as error:
+            raise as_remote_error(error) from error
+
+
+_blocks = _Blocks()

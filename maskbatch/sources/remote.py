@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
+from glob import has_magic
 from typing import Any
 
-from maskbatch.errors import InputError, InputNotFoundError, UsageError
-from maskbatch.sources.opener import url_filesystem
+from maskbatch.errors import InputError, InputNotFoundError, MissingExtraError, UsageError
+from maskbatch.sources.backoff import patiently
+from maskbatch.sources.opener import PATIENCE, as_remote_error, url_filesystem
+
+ASKED_AT_ONCE = 16
+CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +30,11 @@ class RemoteItem:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is at a URL: one object (`is_file`), or all objects below it, sorted by key."""
+    """What is at a URL: one object (`is_file`), or all objects below it or that it matches (`globbed`), sorted by key."""
 
     is_file: bool
     items: tuple[RemoteItem, ...]
+    globbed: bool = False
 
 
 def remote_listing(url: str) -> Listing:
@@ -42,18 +50,49 @@ def remote_listing(url: str) -> Listing:
     except InputError as error:
         raise UsageError(error.message) from error
     try:
-        if filesystem.isfile(inner):
+        filesystem.invalidate_cache()
+        if patiently(lambda: filesystem.isfile(inner), PATIENCE):
             return Listing(True, (_item(filesystem, inner, inner, filesystem.info(inner)),))
-        found: dict[str, dict[str, Any]] = filesystem.find(inner, detail=True)
+        magic = has_magic(inner.partition("?")[0])
+        list_all = filesystem.glob if magic else filesystem.find
+        found: dict[str, dict[str, Any]] = patiently(lambda: list_all(inner, detail=True), PATIENCE)
     except FileNotFoundError as error:
         raise InputNotFoundError(f"{url} does not exist") from error
     except Exception as error:  # each store has its own exceptions
         raise UsageError(f"{url} cannot be listed: {type(error).__name__}: {error}") from error
     if not found:
-        raise InputNotFoundError(f"{url} does not exist or holds nothing")
-    base = inner.rstrip("/") + "/"
-    items = (_item(filesystem, path, path.removeprefix(base), found[path]) for path in sorted(found))
-    return Listing(False, tuple(items))
+        raise InputNotFoundError(f"{url} does not exist or {'matches' if magic else 'holds'} nothing")
+    base = f"{_unmagic(inner) if magic else inner.rstrip('/')}/"
+    files = (path for path in sorted(found) if found[path].get("type", "file") == "file")
+    items = (_item(filesystem, path, path.removeprefix(base), found[path]) for path in files)
+    return Listing(False, tuple(items), globbed=magic)
+
+
+def remote_items(urls: Iterable[str]) -> Iterator[RemoteItem | InputError]:
+    """What the stores say of each URL, in order; an InputError for what is not there or cannot be asked. A few at a time."""
+    urls = list(urls)
+    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="maskbatch-list") as pool:
+        for start in range(0, len(urls), CHUNK):
+            yield from pool.map(_look_up, urls[start : start + CHUNK])
+
+
+def _look_up(url: str) -> RemoteItem | InputError:
+    try:
+        filesystem, inner = url_filesystem(url)
+        info = patiently(lambda: filesystem.info(inner), PATIENCE)
+    except InputError as error:
+        return error
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        return as_remote_error(error)
+    return replace(_item(filesystem, inner, inner, info), url=url)
+
+
+def _unmagic(pattern: str) -> str:
+    """The folders in front of the first part with a wildcard."""
+    parts = pattern.split("/")
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if has_magic(part))])
 
 
 def _item(filesystem: Any, path: str, key: str, info: dict[str, Any]) -> RemoteItem:

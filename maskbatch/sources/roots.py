@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from maskbatch.errors import InputNotFoundError, UsageError
-from maskbatch.sources.opener import is_url
+from maskbatch.errors import InputError, InputNotFoundError, UsageError
+from maskbatch.sources.opener import is_url, read_bytes
+from maskbatch.sources.tar_shards import is_tar
 
 RootKind = Literal["file", "folder", "glob", "list", "url"]
 
@@ -57,8 +58,8 @@ def resolve_roots(paths: list[str], from_file: str | None) -> list[Root]:
 def _resolve(path: str) -> list[Root]:
     if path == "-":
         return _resolve_list(_read_standard_input(), "standard input")
-    if is_url(path):
-        return [Root(path.rstrip("/").rpartition("/")[2] or path.partition("://")[0], path, "url")]
+    if is_url(path) and not path.startswith("@"):
+        return [Root(_url_name(path), path, "url")]
     try:
         os.lstat(path)
         return [_existing(path)]
@@ -120,16 +121,22 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
         raise InputNotFoundError(f"the list {origin} names no file")
     relative: list[str] = []
     absolute: list[str] = []
+    remote: dict[str, list[str]] = {}
     roots: list[Root] = []
     for entry in entries:
         if is_url(entry):
-            roots += _resolve(entry)
+            scheme, _, rest = entry.partition("://")
+            if rest.endswith("/") or is_tar(rest) or glob.has_magic(rest.partition("?")[0]):
+                roots += _resolve(entry)
+            else:
+                remote.setdefault(scheme, []).append(rest)
             continue
         normal = os.path.normpath(entry)
         if os.path.isabs(normal) or normal == ".." or normal.startswith("../"):
             absolute.append(os.path.abspath(normal).lstrip("/"))
         else:
             relative.append(normal)
+    roots += [Root(scheme, f"{scheme}://", "list", tuple(rests)) for scheme, rests in remote.items()]
     here = str(Path.cwd())
     if relative:
         roots.append(Root(os.path.basename(here) or "root", here, "list", tuple(relative)))
@@ -138,7 +145,20 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
     return roots
 
 
+def _url_name(url: str) -> str:
+    """The last part of a URL that is no wildcard and no query."""
+    scheme, _, rest = url.partition("://")
+    parts = [part for part in rest.partition("?")[0].split("/") if part]
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return parts[first - 1] if first else scheme
+
+
 def _read_list(path: str) -> bytes:
+    if is_url(path):
+        try:
+            return read_bytes(path)
+        except InputError as error:
+            raise UsageError(f"the list {path.partition('?')[0]} cannot be read: {error.message}") from error
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
