@@ -173,7 +173,7 @@ def test_scan_of_nothing_writes_valid_empty_files(tmp_path: Path) -> None:
         ([".", "--every", "soon"], 2, "--every"),
         ([".", "--every", "1s", "--all"], 2, "exclude"),
         ([".", "--redact"], 2, "--annotate"),
-        ([".", "--device", "cuda"], 1, "cuda"),
+        ([".", "--device", "cuda"], 1, "CUDA"),
         ([".", "--detector", "no-such-detector"], 2, "no-such-detector"),
         ([".", "--classifier", "broken.onnx"], 1, "broken.onnx"),
     ],

@@ -1,0 +1,148 @@
+"""The verbs about models, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from maskbatch import doctor
+from maskbatch.errors import EXIT_FATAL, EXIT_OK, EXIT_USAGE
+from maskbatch.models import entry_path, packaged_entries, registry
+from maskbatch.types import Image
+
+VOC = """<annotation><object><name>without_mask</name><bndbox><xmin>180</xmin><ymin>56</ymin><xmax>272</xmax>
+<ymax>178</ymax></bndbox></object></annotation>"""
+
+
+def maskbatch(*arguments: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, so that exit code and both streams are the real ones."""
+    import os
+
+    environment = os.environ | ({"MASKBATCH_CACHE": str(cache)} if cache else {})
+    command = [sys.executable, "-c", "from maskbatch.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+
+
+def test_list_shows_every_model_and_its_licence(tmp_path: Path) -> None:
+    shown = maskbatch("models", "list", cache=tmp_path)
+    assert shown.returncode == EXIT_OK
+    listed = json.loads(maskbatch("models", "list", "--json", cache=tmp_path).stdout)
+    for entry in listed:
+        assert entry["name"] in shown.stdout
+        assert entry["here"] == entry["packaged"]
+
+
+def test_verify_checks_what_is_here_and_names_what_is_not(tmp_path: Path) -> None:
+    assert maskbatch("models", "verify", cache=tmp_path).returncode == EXIT_OK
+    missing = maskbatch("models", "verify", "yunet", cache=tmp_path)
+    assert missing.returncode == EXIT_FATAL
+    assert "not here: run `maskbatch models pull yunet`" in missing.stdout
+    assert maskbatch("models", "verify", "nix", cache=tmp_path).returncode == EXIT_USAGE
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "yunet_n_dynamic.onnx").write_bytes(b"not yunet")
+    damaged = maskbatch("models", "verify", "--json", cache=tmp_path)
+    assert damaged.returncode == EXIT_FATAL
+    assert [e["name"] for e in json.loads(damaged.stdout) if e["problem"]] == ["yunet"]
+
+
+def test_restricted_model_is_not_pulled_without_consent(tmp_path: Path) -> None:
+    refused = maskbatch("models", "pull", "scrfd", cache=tmp_path)
+    assert refused.returncode == EXIT_USAGE
+    assert "--accept-license" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_doctor_finds_nothing_wrong_here() -> None:
+    done = maskbatch("doctor", "--json")
+    report = json.loads(done.stdout)
+    wrong = [check for check in report["checks"] if check["state"] == "wrong"]
+    assert (done.returncode, wrong, report["ok"]) == (EXIT_OK, [], True)
+    assert any(check["name"] == "--device auto" and "both ran" in check["detail"] for check in report["checks"])
+    assert "all well" in maskbatch("doctor").stdout
+
+
+def test_doctor_names_clashing_wheels_and_the_command_that_mends_them() -> None:
+    both = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
+    opencvs = {"opencv-python": "5.0", "opencv-python-headless": "5.0"}
+    found = list(doctor._wheel_conflicts(both, opencvs))
+    assert [check.state for check in found] == ["wrong", "wrong"]
+    assert all(check.mend.startswith("uv pip uninstall --python ") for check in found)
+    assert next(iter(doctor._wheel_conflicts({}, {}))).state == "wrong"
+    assert [check.state for check in doctor._wheel_conflicts({"onnxruntime": "1.32.0"}, {})] == ["ok"]
+
+
+def test_doctor_notices_a_damaged_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for entry in packaged_entries():
+        shutil.copy(entry_path(entry), tmp_path)
+    shutil.copy(registry.PACKAGED_SUMS, tmp_path)
+    monkeypatch.setattr(registry, "PACKAGE_FOLDER", tmp_path)
+    (tmp_path / "retinaface.onnx").write_bytes(b"rubbish")
+    wrong = [check for check in doctor.run_checks() if check.state == "wrong"]
+    assert {check.name for check in wrong} >= {"model retinaface"}
+    assert next(check for check in wrong if check.name == "model retinaface").mend == "reinstall maskbatch"
+
+
+def test_warmup_runs_every_shape() -> None:
+    done = maskbatch("warmup", "--det-size", "128", "--device", "cpu", "--json")
+    assert done.returncode == EXIT_OK, done.stderr
+    shapes = json.loads(done.stdout)["shapes"]
+    detector = next(name for name in shapes if name.startswith("retinaface"))
+    assert sorted(shapes[detector]) == ["1×128×128", "1×128×96", "1×96×128"]
+
+
+@pytest.fixture
+def annotated(tmp_path: Path, face_photo: Image) -> Path:
+    """Three pictures with one bare face each, the last one too dark to see it."""
+    for part in ("annotations", "images"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    for index, image in enumerate((face_photo, cv2.flip(cv2.flip(face_photo, 1), 1), np.zeros_like(face_photo))):
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), image)
+        (tmp_path / "data" / "annotations" / f"{index}.xml").write_text(VOC)
+    return tmp_path / "data"
+
+
+def test_evaluate_compares_detectors_and_writes_its_report(annotated: Path, tmp_path: Path) -> None:
+    retinaface = entry_path(next(e for e in packaged_entries() if e.name == "retinaface"))
+    other = tmp_path / "other.onnx"
+    shutil.copy(retinaface, other)
+    command = ["evaluate", str(annotated), "--detector", "retinaface", "--detector", str(other), "--precision", "fp32"]
+    done = maskbatch(*command, "--bootstrap", "100", "--json", "--out", str(tmp_path / "report"))
+    assert done.returncode == EXIT_OK, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["pictures"], report["faces"]) == (3, 3)
+    first, second = report["detectors"]
+    assert first["recall"] == {"hits": 2, "total": 3, "rate": pytest.approx(2 / 3)}
+    assert first["ap"]["0.5"] == pytest.approx(2 / 3)
+    assert first["confusion"][1][3] == 1  # the dark one is missed
+    assert {k: v for k, v in first.items() if k not in ("detector", "ms_per_picture_median")} == {
+        k: v for k, v in second.items() if k not in ("detector", "ms_per_picture_median")
+    }
+    assert report["comparisons"][0]["mcnemar_p"] == 1.0
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
+    assert "| retinaface " in (tmp_path / "report" / "report.md").read_text()
+    assert [path.name for path in (tmp_path / "report" / "worst" / "retinaface").iterdir()] == ["00_2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "does not exist"),
+        (["DATA", "--detector", "nix"], "no detector is called 'nix'"),
+        (["DATA", "--part", "test"], "groups.csv is missing"),
+        (["DATA", "--det-size", "100"], "multiple of 32"),
+        (["DATA", "--detector", "retinaface", "--detector", "retinaface"], "given twice"),
+    ],
+)
+def test_evaluate_says_what_is_wrong_in_one_sentence(annotated: Path, arguments: list[str], message: str) -> None:
+    done = maskbatch("evaluate", *[str(annotated) if a == "DATA" else a for a in arguments])
+    assert done.returncode == EXIT_USAGE
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
