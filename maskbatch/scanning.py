@@ -200,6 +200,8 @@ class _Run:
         key = self._key(discovery)
         self._refuse_to_overwrite(store, ledger, key, overwrite)
         self._refuse_to_overwrite_inputs(store, sources)
+        if dry_run or not sources:  # otherwise the workers, which load the models anyway, tell of a broken one
+            ScanWorkerSpec(self.config, self.device).open()
         if dry_run:
             self.summary.dry_run = True
             return self.summary

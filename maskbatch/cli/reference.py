@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 
@@ -39,7 +39,8 @@ def _verb(name: str, command: Any) -> list[str]:
             names = f"`{(parameter.metavar or parameter.name).upper()}`"
         default = parameter.default
         shown = "" if default is None or default is False or callable(default) or parameter.required else f"`{default}`"
-        choices = getattr(parameter.type, "choices", None)
+        annotation = parameter.type_descriptor.annotation
+        choices = get_args(annotation) if get_origin(annotation) is Literal else ()
         meaning = " ".join(str(parameter.help or "").split()).replace("|", "\\|")
         if choices:
             meaning += " One of " + ", ".join(f"`{choice}`" for choice in choices) + "."

@@ -129,7 +129,9 @@ def test_video_is_sampled_once_a_second_and_knows_its_clock(scanned: tuple[Any, 
     assert (row["frames_read"], row["frames_skipped"], row["frames_failed"]) == (2, 48, 0)
 
 
-def test_same_command_again_does_nothing_and_other_settings_are_refused(archive: Path, scanned: tuple[Any, Path]) -> None:
+def test_same_command_again_does_nothing_and_other_settings_are_refused(
+    archive: Path, scanned: tuple[Any, Path]
+) -> None:
     _, out = scanned
     before = out.read_bytes()
     again = run("scan", archive, "--out", out)
@@ -178,7 +180,9 @@ def test_scan_of_nothing_writes_valid_empty_files(tmp_path: Path) -> None:
         ([".", "--classifier", "broken.onnx"], 1, "broken.onnx"),
     ],
 )
-def test_mistakes_end_in_one_sentence(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+def test_mistakes_end_in_one_sentence_and_leave_nothing_behind(
+    tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x07 not a model")
     out = "results.txt" if says == ".parquet" else "r.parquet"
     done = run("scan", *arguments, "--out", out, cwd=tmp_path)
@@ -186,9 +190,12 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, arguments: list[str], code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 and not os.access("/proc", os.R_OK), reason="needs a place that cannot be written")
+@pytest.mark.skipif(
+    os.geteuid() != 0 and not os.access("/proc", os.R_OK), reason="needs a place that cannot be written"
+)
 def test_unwritable_output_stops_at_once(archive: Path) -> None:
     done = run("scan", archive, "--out", "/proc/no/results.parquet")
     assert done.returncode == 1
@@ -202,7 +209,18 @@ def test_paths_from_a_list_and_from_standard_input(archive: Path, tmp_path: Path
     summary = maskbatch.scan(f"@{listed}", tmp_path / "r.parquet", executor="inline", workers=1)
     assert summary.inputs == 2
     done = subprocess.run(
-        [sys.executable, "-m", "maskbatch", "scan", "-", "--out", str(tmp_path / "s.parquet"), "--json", "--executor", "inline"],
+        [
+            sys.executable,
+            "-m",
+            "maskbatch",
+            "scan",
+            "-",
+            "--out",
+            str(tmp_path / "s.parquet"),
+            "--json",
+            "--executor",
+            "inline",
+        ],
         input=f"{archive / 'wall.jpg'}\n",
         capture_output=True,
         text=True,

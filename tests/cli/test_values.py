@@ -11,7 +11,16 @@ from maskbatch.errors import UsageError
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("1s", 1), ("500ms", 0.5), ("2m", 120), ("1.5", 1.5), ("2h", 7200), ("1:30", 90), ("01:02:03", 3723), ("0:00.5", 0.5)],
+    [
+        ("1s", 1),
+        ("500ms", 0.5),
+        ("2m", 120),
+        ("1.5", 1.5),
+        ("2h", 7200),
+        ("1:30", 90),
+        ("01:02:03", 3723),
+        ("0:00.5", 0.5),
+    ],
 )
 def test_times_are_read_in_every_usual_spelling(text: str, expected: float) -> None:
     assert seconds(text, "--every") == pytest.approx(expected)
