@@ -41,7 +41,7 @@ def evaluate(
         ),
     ] = "all",
     min_score: Annotated[
-        float, typer.Option(min=0.02, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
+        float, typer.Option(min=0.1, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
     ] = 0.5,
     false_per_picture: Annotated[
         float, typer.Option(min=0.0, help="False alarms per picture at which recall is compared.")

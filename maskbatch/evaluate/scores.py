@@ -158,13 +158,14 @@ def end_to_end(
     probability. Faces of unknown class are left out of both. Without one face of known class there is neither.
     """
     labels = [p.argmax(axis=1) for p in run.probabilities]
+    classified = [faces.select(np.arange(len(given))) for faces, given in zip(run.found, labels, strict=True)]
     known = [truth.ignored | (truth.labels == UNKNOWN) for truth in truths]
     if all(skip.all() for skip in known):
         return {}, None
     class_ap: dict[str, float] = {}
     for index, name in enumerate(LABELS):
         matches = []
-        for truth, skip, faces, given, p in zip(truths, known, run.found, labels, run.probabilities, strict=True):
+        for truth, skip, faces, given, p in zip(truths, known, classified, labels, run.probabilities, strict=True):
             mine = given == index
             wanted = (truth.labels == index) | skip
             ranked = faces.scores[mine] * p[mine, index]
@@ -172,7 +173,7 @@ def end_to_end(
         if sum(m.faces for m in matches):
             class_ap[name] = average_precision(matches)
     confusion = np.zeros((len(LABELS) + 1, len(LABELS) + 1), np.int64)
-    for truth, skip, faces, given in zip(truths, known, run.found, labels, strict=True):
+    for truth, skip, faces, given in zip(truths, known, classified, labels, strict=True):
         kept = np.flatnonzero(faces.scores >= min_score)  # already best first
         found = match(faces.boxes[kept], faces.scores[kept], truth.boxes, skip, 0.5)
         ours = _counted(given[kept], faces.scores[kept], found)
