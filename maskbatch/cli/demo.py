@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DEFAULT_FOLDER = Path("maskbatch-demo")
+EVERY_S = 0.2
+SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +40,13 @@ def demo(
     if folder.exists() and any(folder.iterdir()) and not (media / "one/no_mask.jpg").exists():
         raise UsageError(f"{folder} exists and is not the demo's; name a new folder")
     make_demo_media(media)
-    summary = scan([media], out, overwrite=True, restart=True, reporter=make_reporter("auto"), annotate=annotated)
+    reporter = make_reporter("auto")
+    summary = scan([media], out, overwrite=True, restart=True, reporter=reporter, annotate=annotated, every_s=EVERY_S)
     console = Console()
-    console.print(_table(read_results(out).to_dict("records")))
+    rows = read_results(out).to_dict("records")
+    console.print(_table(rows[:SHOWN]))
+    if len(rows) > SHOWN:
+        console.print(f"… and {len(rows) - SHOWN} more rows of the video", highlight=False)
     console.print(f"media      {media}", highlight=False, soft_wrap=True)
     console.print(
         f"results    {out} ({summary.faces} faces in {summary.inputs} files)", highlight=False, soft_wrap=True

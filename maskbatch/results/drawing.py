@@ -145,7 +145,7 @@ def _labelled(
 
 def _line_width(unit: float, side: int) -> int:
     # Thick enough for the picture, yet no more than a tenth of a small face.
-    return max(1, min(round(2.2 * unit), round(side / 10)))
+    return max(1, min(round(2.6 * unit), round(side / 10)))
 
 
 def _frame(image: Image, box: Box, look: _Look, line: int) -> None:
