@@ -278,8 +278,11 @@ class _Run:
     def _process_and_merge(
         self, store: Store, sources: list[Source], ledger: Ledger, key: dict[str, Any], still_ours: Callable[[], None]
     ) -> Totals:
-        for _ in range(MERGE_ATTEMPTS):
-            done = self._process(sources, ledger, key)
+        for attempt in range(MERGE_ATTEMPTS):
+            done = self._process(sources, ledger, key, again=attempt > 0)
+            if missing := remaining(sources, done):
+                self._note(f"the receipts of {len(missing)} inputs did not hold; these inputs are done again")
+                continue
             still_ours()
             self.reporter.phase("merge")
             try:
@@ -287,10 +290,12 @@ class _Run:
             except DamagedPartError as error:
                 ledger.forget(error.unit)
                 self._note(f"{error}; its inputs are done again")
-        raise OutputError(f"parts in {ledger.store.url} come back damaged again and again; is its disk failing?")
+        raise OutputError(
+            f"what is written to {ledger.store.url} comes back damaged again and again; is its disk failing?"
+        )
 
     def _process(
-        self, sources: list[Source], ledger: Ledger, key: dict[str, Any]
+        self, sources: list[Source], ledger: Ledger, key: dict[str, Any], again: bool
     ) -> dict[tuple[str, str], dict[int, DonePiece]]:
         done = ledger.done()
         pieces = remaining(sources, done)
@@ -299,10 +304,11 @@ class _Run:
         state = Progress(
             inputs=len(sources), pieces=len(pieces), bytes=sum(sizes.values()), resumed=readable - len(pieces)
         )
-        self.summary.resumed = state.resumed
+        if not again:
+            self.summary.resumed = state.resumed
         if not pieces:
             return done
-        if state.resumed:
+        if state.resumed and not again:
             self._note(f"continuing: {state.resumed} of {readable} inputs are already done")
         self.reporter.phase("scan")
 
