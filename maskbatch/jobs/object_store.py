@@ -44,7 +44,10 @@ class ObjectStore:
     def write(self, name: str, data: bytes) -> None:
         """Put an object; raises OutputError, leaving what was there before."""
         path = self._path(name)
-        self._call(f"write {name}", lambda: self._fs.pipe_file(path, data))
+        try:
+            self._call(f"write {name}", lambda: self._fs.pipe_file(path, data))
+        except FileNotFoundError as error:  # no such bucket
+            raise self._failure(f"write {name}", error) from error
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -53,7 +56,10 @@ class ObjectStore:
         raw = self._call(f"write {name}", lambda: self._fs.open(path, "wb", block_size=STREAM_BLOCK))
         try:
             yield cast("IO[bytes]", _Upload(raw, lambda error: self._failure(f"write {name}", error)))
-            self._guarded(f"write {name}", raw.close)
+            try:
+                raw.close()
+            except Exception as error:
+                raise self._failure(f"write {name}", error) from error
         except BaseException:
             _give_up(raw)
             raise
@@ -133,11 +139,8 @@ class ObjectStore:
             return None
 
     def _call(self, what: str, call: Callable[[], Answer]) -> Answer:
-        return self._guarded(what, lambda: patiently(call, self._patience))
-
-    def _guarded(self, what: str, call: Callable[[], Answer]) -> Answer:
         try:
-            return call()
+            return patiently(call, self._patience)
         except FileNotFoundError:
             raise
         except Exception as error:  # each store has its own exceptions
