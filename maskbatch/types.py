@@ -209,6 +209,8 @@ class PieceResult:
     duration_s: float | None = None
     started_at: float | None = None
     """Wall clock of the first frame (POSIX seconds) as the container's metadata has it."""
+    clock_zero_s: float = 0.0
+    """`time_s` at the start of the recording: not 0 in containers whose clock starts anywhere (MPEG-TS)."""
     decode_s: float = 0.0
     detect_s: float = 0.0
     classify_s: float = 0.0

@@ -155,6 +155,7 @@ class VideoReader:
         result.frames_skipped = self._total - self._read - self._failed
         result.duration_s = index.duration_s()
         result.started_at = index.started_at
+        result.clock_zero_s = float(index.origin * index.time_base)
         if index.problem is not None:
             result.note(index.problem)
         if self._failed:

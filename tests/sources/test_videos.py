@@ -435,6 +435,18 @@ def test_office_clip_that_reports_63_frames_holds_27(shared_dir: Path) -> None:
     assert rows[0][1] == 0
 
 
+def test_clock_that_starts_anywhere_is_told_so_that_the_wall_clock_is_right(tmp_path: Path) -> None:
+    stream = make.write_video(tmp_path / "a.ts", 30, container={"output_ts_offset": "5000"})
+    file = make.write_video(tmp_path / "b.mp4", 30)
+    rows, results = read(stream)
+    assert rows[0][2] >= 5000
+    assert results[0].clock_zero_s == rows[0][2]
+    assert results[0].duration_s == pytest.approx(1.2)
+    assert read(file)[1][0].clock_zero_s == 0.0
+    late, _ = read(stream, Sampling(mode="all", start_s=1.0))
+    assert [row[0] for row in late] == list(range(25, 30))
+
+
 def test_watcher_sees_progress(variant: Callable[[str], Path]) -> None:
     path = variant("h264.mp4")
     ticks: list[int] = []
