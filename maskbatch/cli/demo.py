@@ -43,6 +43,8 @@ def demo(
     reporter = make_reporter("auto")
     summary = scan([media], out, overwrite=True, restart=True, reporter=reporter, annotate=annotated, every_s=EVERY_S)
     console = Console()
+    if not console.is_terminal:  # a log has no width of its own; 80 columns would cut the names
+        console.width = 120
     rows = read_results(out).to_dict("records")
     console.print(_table(rows[:SHOWN]))
     if len(rows) > SHOWN:
@@ -64,15 +66,14 @@ def _table(rows: list[dict[Any, Any]]) -> Table:
     from maskbatch.cli.reporters import printable
 
     table = Table(title="results.parquet", title_justify="left")
-    for name in ("source", "time_s", "face", "box", "score", "label", "confidence"):
-        table.add_column(name, justify="left" if name in ("source", "label") else "right", no_wrap=name != "source")
+    for name in ("source", "time_s", "box", "score", "label", "confidence"):
+        table.add_column(name, justify="left" if name in ("source", "label") else "right", no_wrap=True)
     for row in rows:
         time = "" if row["time_s"] is None or row["time_s"] != row["time_s"] else f"{row['time_s']:.2f}"
         box = " ".join(f"{row[side]:.0f}" for side in ("x1", "y1", "x2", "y2"))
         table.add_row(
             Text(printable(str(row["source"]))),
             time,
-            str(row["face"]),
             box,
             f"{row['score']:.2f}",
             str(row["label"]),

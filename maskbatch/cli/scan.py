@@ -244,6 +244,8 @@ def scan(
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_before_start)
+    if not dry_run and executor in ("auto", "processes") and device in ("auto", "cpu"):
+        _start_workers_early(workers)
     from maskbatch import config as c
     from maskbatch.cli.reporters import make_reporter
     from maskbatch.cli.values import sampling_from
@@ -291,6 +293,14 @@ def scan(
     elif not quiet:
         _print(summary, config)
     raise typer.Exit(summary.exit_code)
+
+
+def _start_workers_early(workers: int) -> None:
+    """Workers load their libraries while this process loads its own and finds the inputs; not where a GPU may want only one."""
+    from maskbatch.jobs.executors.spares import start_spares
+
+    if not Path("/dev/nvidiactl").exists():
+        start_spares(workers or os.cpu_count() or 1, preload="maskbatch.pipeline.worker")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
