@@ -141,7 +141,7 @@ def test_a_store_that_stays_busy_is_an_error_that_names_it(s3: S3Server) -> None
 
 def test_a_bucket_that_does_not_exist_is_an_error(s3: S3Server) -> None:
     store = ObjectStore("s3://no-such-bucket/x", HASTE)
-    with pytest.raises(OutputError, match="s3://no-such-bucket/x: cannot write parts/a: .*bucket does not exist"):
+    with pytest.raises(OutputError, match=r"s3://no-such-bucket/x: cannot write parts/a: .*bucket does not exist"):
         store.write("parts/a", b"1")
     with pytest.raises(OutputError, match="cannot write results"), store.writing("results") as file:
         file.write(b"1")

@@ -33,6 +33,7 @@ POLL_S = 0.5
 PULSE_S = 1.0
 NODE_DEATH_S = 2.0
 START_TIMEOUT_S = 180.0
+"""An error when for so long no actor has been alive, though work is left."""
 MAX_FAILED_STARTS = 3
 OBJECT_STORE_BYTES = 80 << 20
 """Of a cluster that we start: only units and receipts pass through it. Ray's own default is a third of the memory."""
@@ -268,14 +269,9 @@ def shares(nodes: Iterable[dict[str, float]], workers: int, on_gpu: bool) -> Sha
 
 
 class RayExecutor:
-    """Actors on a Ray cluster; see the module.
+    """Actors on a Ray cluster; see the module."""
 
-    Args:
-        start_timeout_s: an error when for so long no actor has been alive, though work is left.
-    """
-
-    def __init__(self, start_timeout_s: float = START_TIMEOUT_S) -> None:
-        self._start_timeout_s = start_timeout_s
+    def __init__(self) -> None:
         self._ours = False
         self._actors: list[_Actor] = []
         self._failed_starts = 0
@@ -394,7 +390,7 @@ class RayExecutor:
         now = time.monotonic()
         if any(actor.ready for actor in self._actors):
             self._last_ready = now
-        elif now - self._last_ready > self._start_timeout_s:
+        elif now - self._last_ready > START_TIMEOUT_S:
             raise WorkerError(self._diagnosis())
         for actor in list(self._actors):
             if actor.unit is None or not actor.ready:
