@@ -49,8 +49,8 @@ class ScanWorker:
 
     def __init__(self, config: ScanConfig, detector: Detector, classifier: MaskClassifier) -> None:
         self._config = config
-        self._detector = detector
-        self._classifier = classifier
+        self.detector = detector
+        self.classifier = classifier
 
     def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
         """Process one unit. Errors of its inputs are in the result; an exception is one of the models or of this machine."""
@@ -76,7 +76,7 @@ class ScanWorker:
                 report("end", 0)
                 return Split(pieces)
             unit = WorkUnit(unit.id, pieces)
-        return UnitRun(self._config, self._detector, self._classifier, unit, report).run(started)
+        return UnitRun(self._config, self.detector, self.classifier, unit, report).run(started)
 
 
 class UnitRun:
@@ -147,28 +147,14 @@ class UnitRun:
         self._classify()
 
     def _crop(self, index: int, frame: Frame, found: Detections) -> None:
-        """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well."""
-        scale = frame.scale
-        boxes = found.scaled(1 / scale) if scale != 1 else found
-        if self._config.detection.min_face > 0:
-            sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).max(axis=1)
-            keep = sides >= self._config.detection.min_face
-            found, boxes = found.select(keep), boxes.select(keep)
-        if not len(boxes):
-            return
-        crops = crop_faces(frame.image, found.boxes)
-        if scale < 1:
-            blurred = crops_need_full(found.boxes, scale)
-            if blurred.any():
-                try:
-                    crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred])
-                except Exception as error:  # decodes reduced but not in full: the reduced crop is what there is
-                    problem = as_problem(error)
-                    self._decoder.results[index].note(Problem("partial", problem.error, problem.message))
-        self._rows.add(frame, boxes, crops)
-        self._crops.extend(crops)
-        self._crop_owners.extend([index] * len(crops))
-        self._decoder.results[index].faces += len(crops)
+        boxes, crops, problem = cut_faces(frame, found, self._config.detection.min_face)
+        if problem is not None:
+            self._decoder.results[index].note(problem)
+        if len(boxes):
+            self._rows.add(frame, boxes, crops)
+            self._crops.extend(crops)
+            self._crop_owners.extend([index] * len(crops))
+            self._decoder.results[index].faces += len(crops)
 
     def _classify(self, everything: bool = False) -> None:
         """Classify full batches of waiting crops, or all of them."""
@@ -182,3 +168,32 @@ class UnitRun:
             self._seconds["classify"] += spent
             for owner in owners:
                 self._decoder.results[owner].classify_s += spent / len(owners)
+
+
+def cut_faces(frame: Frame, found: Detections, min_face: int) -> tuple[Detections, Image, Problem | None]:
+    """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well.
+
+    Args:
+        frame: whose `image` may be smaller than the original.
+        found: faces in pixels of `frame.image`.
+        min_face: pixels of the original that the longer side of a box must have.
+
+    Returns:
+        The faces in pixels of the original, their n×S×S×3 crops, and what was wrong with the full picture where it was needed.
+    """
+    scale = frame.scale
+    boxes = found.scaled(1 / scale) if scale != 1 else found
+    if min_face > 0:
+        sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).max(axis=1, initial=0)
+        keep = sides >= min_face
+        found, boxes = found.select(keep), boxes.select(keep)
+    crops, problem = crop_faces(frame.image, found.boxes), None
+    if scale < 1 and len(boxes):
+        blurred = crops_need_full(found.boxes, scale)
+        if blurred.any():
+            try:
+                crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred])
+            except Exception as error:  # decodes reduced but not in full: the reduced crop is what there is
+                cause = as_problem(error)
+                problem = Problem("partial", cause.error, cause.message)
+    return boxes, crops, problem

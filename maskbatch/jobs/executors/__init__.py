@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from maskbatch.config import ExecutorName
-from maskbatch.jobs.executors.base import Executor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maskbatch.config import ExecutorName
+    from maskbatch.jobs.executors.base import Executor
 
 
 def make_executor(name: ExecutorName) -> Executor:

@@ -1,65 +1,62 @@
 """A spawned process per worker on this machine, watched by the parent.
 
-The parent sends a unit down a pipe; the worker sends back which inputs it has begun and ended, signs of life in between, and at last
-the receipt. A worker that dies, or shows no sign of life for `--timeout`, or grows over its memory limit, is replaced; the
+The parent sends a unit down a pipe and gets back the receipt. Which inputs the worker has begun and ended, and that it is alive, stands
+meanwhile in memory that both share: no message per picture wakes the parent, which has no core to itself. A worker that dies, or shows no sign of life for `--timeout`, or grows over its memory limit, is replaced; the
 scheduler decides what becomes of its unit. No worker outlives its parent, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskbatch.config import Execution
 from maskbatch.errors import InputError, InputErrorCode, MaskbatchError, WorkerError
 from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
+from maskbatch.jobs.executors.spares import Started, drop_spares, start
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.types import Event, WorkUnit
 
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
 POLL_S = 0.5
-TICK_S = 0.25
 START_TIMEOUT_S = 1800.0
 """Loading models is not bound by `--timeout`: TensorRT builds its engines then."""
 STOP_TIMEOUT_S = 5.0
-PR_SET_PDEATHSIG = 1
 MAX_FAILED_STARTS = 3
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> None:
-    """Runs in the spawned process: load, then unit after unit until the parent hangs up."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
-    lock = threading.Lock()
-    last_tick = 0.0
+BEGUN, ENDED = 1, 2
+
+
+def serve(connection: Connection, board: Any) -> None:
+    """Runs in the worker's process: load, then unit after unit until the parent hangs up."""
 
     def send(message: tuple[Any, ...]) -> None:
         try:
-            with lock:
-                connection.send(message)
+            connection.send(message)
         except OSError:  # the parent is gone: nobody will hand out or count this work
             os._exit(1)
 
     def report(event: Event, index: int) -> None:
-        nonlocal last_tick
-        if event == "tick":
-            now = time.monotonic()
-            if now - last_tick < TICK_S:
-                return
-            last_tick = now
-        send((event, index))
+        # Called by several threads; a count lost between two of them is still a change.
+        board[0] = (board[0] + 1) & 0xFFFFFFFF
+        if event != "tick":
+            board[1 + index] = BEGUN if event == "begin" else ENDED
 
     try:
+        try:
+            spec, ledger_url = connection.recv()
+        except EOFError:
+            os._exit(0)
         worker = spec.open()
         ledger = open_ledger(ledger_url)
         send(("ready", 0))
@@ -69,7 +66,7 @@ def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> N
             except EOFError:
                 os._exit(0)
             if unit is None:
-                return
+                os._exit(0)  # nothing is left to be saved; an orderly end only takes longer
             try:
                 answer = work(worker, ledger, unit, report)
             except MaskbatchError:
@@ -86,31 +83,43 @@ def _worker_main(connection: Connection, spec: WorkerSpec, ledger_url: str) -> N
         send(("failed", WorkerError(f"a worker failed: {describe_failure(error)[2]}")))
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends: a worker that hangs in a decoder would never notice by itself."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid != os.getppid():  # it has ended already
-        os._exit(1)
-
-
 @dataclass(slots=True)
 class _Child:
     """The parent's view of one worker."""
 
-    process: SpawnProcess
-    connection: Connection
+    started: Started
     ready: bool = False
     unit: WorkUnit | None = None
-    begun: set[int] = field(default_factory=set)
     heard: float = field(default_factory=time.monotonic)
+    signs: int = 0
+
+    @property
+    def process(self) -> SpawnProcess:
+        return self.started.process
+
+    @property
+    def connection(self) -> Connection:
+        return self.started.connection
+
+    @property
+    def begun(self) -> set[int]:
+        """Pieces of its unit that it has begun and not ended."""
+        count = 0 if self.unit is None else len(self.unit.pieces)
+        return {index for index, state in enumerate(self.started.board[1 : 1 + count]) if state == BEGUN}
 
     def send(self, unit: WorkUnit) -> None:
         self.unit = unit
-        self.begun = set()
         self.heard = time.monotonic()
+        count = len(unit.pieces)
+        self.started.board[1 : 1 + count] = [0] * count
         self.connection.send(unit)
+
+    def listen(self) -> float:
+        """When it last showed a sign of life."""
+        signs = self.started.board[0]
+        if signs != self.signs:
+            self.signs, self.heard = signs, time.monotonic()
+        return self.heard
 
     def resident_mb(self) -> float:
         try:
@@ -129,7 +138,6 @@ class ProcessesExecutor:
     """`execution.workers` spawned processes; see the module."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
         self._children: list[_Child] = []
         self._failed_starts = 0
 
@@ -142,33 +150,30 @@ class ProcessesExecutor:
         count = max(1, execution.workers)
         try:
             for _ in range(count):
-                self._start(spec, ledger_url)
+                self._start(spec, ledger_url, execution.unit_images)
+            drop_spares()
             while not scheduler.finished:
                 self._hand_out(scheduler)
                 self._listen(scheduler)
                 self._watch(scheduler, execution)
                 while len(self._children) < count and not scheduler.finished:
-                    self._start(spec, ledger_url)
+                    self._start(spec, ledger_url, execution.unit_images)
             self._dismiss()
         finally:
             for child in self._children:
                 child.stop()
             self._children = []
 
-    def _start(self, spec: WorkerSpec, ledger_url: str) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_worker_main, args=(theirs, spec, ledger_url), name="maskbatch-worker", daemon=True
-        )
-        # Ctrl-C reaches the whole group, but the parent decides: a worker inherits the blocked signal from its first instruction on,
-        # and the parent gets it once the worker is in the list of those to be stopped.
+    def _start(self, spec: WorkerSpec, ledger_url: str, unit_images: int) -> None:
+        # An interrupt gets through once the worker is in the list of those to be stopped.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
-            self._children.append(_Child(process, ours))
+            child = _Child(start(1 + unit_images))
+            self._children.append(child)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        with contextlib.suppress(OSError):  # dead already, which `_listen` finds out
+            child.connection.send((spec, ledger_url))
 
     def _hand_out(self, scheduler: Scheduler) -> None:
         for child in self._children:
@@ -196,11 +201,7 @@ class ProcessesExecutor:
     def _hear(self, child: _Child, message: tuple[str, Any], scheduler: Scheduler) -> None:
         kind, content = message
         child.heard = time.monotonic()
-        if kind == "begin":
-            child.begun.add(content)
-        elif kind == "end":
-            child.begun.discard(content)
-        elif kind == "ready":
+        if kind == "ready":
             child.ready = True
         elif kind == "failed":
             raise content
@@ -217,7 +218,7 @@ class ProcessesExecutor:
         for child in list(self._children):
             if child.unit is None and child.ready:
                 continue
-            if now - child.heard > (execution.timeout_s if child.ready else START_TIMEOUT_S):
+            if now - child.listen() > (execution.timeout_s if child.ready else START_TIMEOUT_S):
                 self._bury(child, scheduler, "hung")
             elif execution.max_memory_mb and child.resident_mb() > execution.max_memory_mb:
                 self._bury(child, scheduler, "out_of_memory")
