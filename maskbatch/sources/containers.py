@@ -25,6 +25,9 @@ from maskbatch.types import Source
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,dhav,h264,hevc,m4v,mjpeg,ivf,obu,av1,mxf"
 """FFmpeg's names of the containers and raw streams that are read. None of them opens a second file."""
 
+_BUFFER = 1 << 18
+"""Bytes per read from a Python file, which is what a video in an object store is."""
+
 RAW_STREAMS = frozenset({"h264", "hevc", "m4v", "mjpeg", "obu", "av1", "mpegvideo"})
 """Containers without time stamps and without an index."""
 
@@ -83,9 +86,9 @@ class OpenVideo:
             try:
                 target.encode()
             except UnicodeEncodeError:  # a name that is no UTF-8 cannot be handed to PyAV
-                target = self._file = open(source.path, "rb")  # noqa: PTH123, SIM115
+                target = self._file = opener.open_binary(source.path)
         with translated(head):
-            return av.open(target, options=options, metadata_errors="replace")
+            return av.open(target, options=options, metadata_errors="replace", buffer_size=_BUFFER)
 
     def close(self) -> None:
         """Close container and file."""

@@ -77,6 +77,9 @@ VARIANTS = {
     "h264.ts": H264,
     "h264.avi": ("libx264", {"g": "20", "bf": "0"}, "yuv420p"),
     "h264_b_frames.avi": H264,
+    "h264.flv": H264,
+    "mpeg2.mpg": ("mpeg2video", {"g": "20", "bf": "2"}, "yuv420p"),
+    "mpeg2.ts": ("mpeg2video", {"g": "20", "bf": "2"}, "yuv420p"),
     "h264.h264": H264,
     "open_gop.ts": OPEN_GOP,
     "open_gop.mp4": OPEN_GOP,
@@ -131,7 +134,7 @@ def test_every_frame_of_every_codec_and_container_is_read_once(name: str, varian
     steps = np.diff([row[2] for row in rows])
     assert steps == pytest.approx(0.04, abs=0.0011)
     assert results[0].duration_s == pytest.approx(
-        rows[-1][2] + 0.04 - (rows[0][2] if path.suffix == ".ts" else 0), abs=0.002
+        rows[-1][2] + 0.04 - (rows[0][2] if path.suffix in (".ts", ".mpg") else 0), abs=0.002
     )
 
 
