@@ -84,7 +84,7 @@ class Execution:
         timeout_s: a worker that shows no progress for so long is killed.
         max_memory_mb: a worker whose resident memory exceeds it is killed; 0 is no limit.
         unit_images: pictures per unit at most.
-        unit_seconds: seconds of video per unit.
+        unit_seconds: seconds of video per unit at most.
         ray_address: of the cluster, with the executor ``ray``.
     """
 
@@ -97,7 +97,7 @@ class Execution:
     timeout_s: float = 120.0
     max_memory_mb: int = 4096
     unit_images: int = 256
-    unit_seconds: float = 300.0
+    unit_seconds: float = 60.0
     ray_address: str | None = None
 
 

@@ -23,12 +23,12 @@ from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.store import LocalStore
 from maskbatch.jobs.units import make_unit
 from maskbatch.pipeline.rows import RowBuffer
-from maskbatch.pipeline.worker import ScanWorkerSpec, cut_faces
+from maskbatch.pipeline.worker import ScanWorkerSpec, cut_faces, cut_video
 from maskbatch.runtime import Device
 from maskbatch.sources.images import decode_image
 from maskbatch.sources.opener import read_bytes
 from maskbatch.sources.packets import packet_index
-from maskbatch.sources.videos import VideoReader, split_video
+from maskbatch.sources.videos import VideoReader
 from maskbatch.types import Detections, Floats, Frame, Image, Piece, PieceResult, Source, UnitRows, whole
 
 STAGES = ("decode", "detect", "crop", "classify", "write")
@@ -106,7 +106,7 @@ class KernelBench:
         started = time.perf_counter()
         index = packet_index(source, config.limits)
         spent = time.perf_counter() - started
-        pieces = split_video(source, config.sampling, config.execution.unit_seconds, config.limits)
+        pieces = cut_video(source, config)
         # Every worker reads the index once; its share of a frame is small and the number of frames not known yet.
         sampled = max(1.0, (index.duration_s() or 0.0) / config.sampling.every_s)
         self._index_per_frame = spent / sampled

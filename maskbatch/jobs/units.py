@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from maskbatch.types import Piece, WorkUnit
 
 SMALLEST_TAIL_UNIT = 8
+FIRST_UNIT = 16
 
 
 def run_mark(key: str) -> str:
@@ -39,7 +40,8 @@ class Backlog:
     """The pieces still to be handed out, cut into units when a worker asks.
 
     Videos come first, largest first, since a long one that starts last would keep a single core busy at the end. Pictures follow in
-    the order of their names, in units that shrink with what is left, so that all workers finish together.
+    the order of their names, in units that begin small, so that there is a result soon, grow with what has been handed out, and shrink
+    with what is left, so that all workers finish together.
     """
 
     def __init__(self, pieces: Iterable[Piece], key: str, workers: int, unit_images: int) -> None:
@@ -51,6 +53,7 @@ class Backlog:
         self._videos = deque(sorted(videos, key=lambda piece: (-piece.source.size, piece.source.name, piece.part)))
         self._images = deque(piece for piece in pieces if piece.source.media == "image")
         self._ready: deque[WorkUnit] = deque()
+        self._images_out = 0
 
     def __len__(self) -> int:
         """Pieces not handed out yet."""
@@ -76,5 +79,7 @@ class Backlog:
         if not self._images:
             return None
         share = -(-len(self._images) // (self._workers * 3))
-        count = min(len(self._images), self._unit_images, max(SMALLEST_TAIL_UNIT, share))
+        grown = max(FIRST_UNIT, self._images_out // self._workers)
+        count = min(len(self._images), self._unit_images, max(SMALLEST_TAIL_UNIT, share), grown)
+        self._images_out += count
         return make_unit([self._images.popleft() for _ in range(count)], self._key)

@@ -9,6 +9,7 @@ model's wrapper. A row depends on its own frame alone, so it does not matter whi
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -22,8 +23,12 @@ from maskbatch.detect.base import Detector
 from maskbatch.pipeline.decode import Decoded, Decoder, as_problem, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
+from maskbatch.sources.packets import no_tick
 from maskbatch.sources.videos import split_video
-from maskbatch.types import Detections, Frame, Image, Problem, Report, Split, UnitRows, WorkUnit
+from maskbatch.types import Detections, Frame, Image, Piece, Problem, Report, Source, Split, UnitRows, WorkUnit
+
+SAMPLES_PER_PIECE = 20
+"""A part of a video holds so many sampled frames at least, as far as the video is long enough: a part costs a receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,7 @@ class ScanWorker:
         if piece.parts == 0:
             report("begin", 0)
             try:
-                execution, config = self._config.execution, self._config
-                pieces = split_video(
-                    piece.source,
-                    config.sampling,
-                    execution.unit_seconds,
-                    config.limits,
-                    lambda: report("tick", 0),
-                )
+                pieces = cut_video(piece.source, self._config, lambda: report("tick", 0))
             except Exception as error:
                 result = new_result(piece)
                 result.note(as_problem(error))
@@ -168,6 +166,14 @@ class UnitRun:
             self._seconds["classify"] += spent
             for owner in owners:
                 self._decoder.results[owner].classify_s += spent / len(owners)
+
+
+def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = no_tick) -> tuple[Piece, ...]:
+    """The parts in which a video is worked on; raises InputError."""
+    seconds = config.execution.unit_seconds
+    if config.sampling.mode == "every":
+        seconds = max(seconds, SAMPLES_PER_PIECE * config.sampling.every_s)
+    return split_video(source, config.sampling, seconds, config.limits, tick)
 
 
 def cut_faces(frame: Frame, found: Detections, min_face: int) -> tuple[Detections, Image, Problem | None]:

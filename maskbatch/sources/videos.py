@@ -31,6 +31,10 @@ from maskbatch.sources.packets import MAX_FAILURES, PacketIndex, no_tick, packet
 from maskbatch.sources.sampling import RunningSampler, bounds, chosen
 from maskbatch.types import Frame, Image, Piece, PieceResult, Problem, Source, with_range
 
+MIN_PIECES = 32
+MIN_PIECE_S = 10.0
+"""A video is cut into so many pieces at least, unless they were shorter than this."""
+
 _READ_ON = {"mov": 48, "matroska": 128, "avi": 48}
 _READ_ON_UNINDEXED = 1500
 """Packets that are read rather than jumped over: about the cost of a seek, which is dear without an index."""
@@ -42,7 +46,7 @@ _PASSES_OVER_NONREF = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
 def split_video(
     source: Source, sampling: Sampling, unit_seconds: float, limits: Limits, tick: Callable[[], None] = no_tick
 ) -> tuple[Piece, ...]:
-    """Cut a video at key frames into time ranges of about `unit_seconds`.
+    """Cut a video at key frames into time ranges of about `unit_seconds`, shorter ones where the video is short.
 
     The first piece begins at the beginning and the last ends at the end (open bounds), so that together they hold every frame
     once. A short video, one without usable time stamps, and a raw stream are one piece. The cut depends only on the file,
@@ -58,7 +62,9 @@ def split_video(
     start, end = bounds(sampling, index.time_base, index.origin)
     first = max(int(index.times[0]), start if start is not None else int(index.times[0]))
     last = min(int(index.times[-1]) + 1, end if end is not None else int(index.times[-1]) + 1)
-    step = max(1, round(unit_seconds / index.time_base))
+    # Short videos are cut finely too, or a single one would keep a single core busy; below some seconds opening the file costs more.
+    length_s = float((last - first) * index.time_base)
+    step = max(1, round(min(unit_seconds, max(MIN_PIECE_S, length_s / MIN_PIECES)) / index.time_base))
     cuts: list[int] = []
     previous = first
     for at in index.pts[index.keys].tolist():
