@@ -33,6 +33,7 @@ from maskbatch.progress import Progress, Reporter, SilentReporter
 from maskbatch.results.dataset import Dataset, generation_of
 from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, RowWriter, Totals, described, walk
 from maskbatch.results.schema import RESULTS
+from maskbatch.results.outpaths import check_output_folder
 from maskbatch.runtime import Device, resolve_device
 from maskbatch.sources.discover import Discovery, discover
 from maskbatch.sources.whenwhere import WhenWhereRules
@@ -189,6 +190,9 @@ class _Run:
         extras = self.config.extras
         ours = [folder for folder in (extras.annotate, extras.crops) if folder is not None]
         discovery = discover(self.paths, limit=limit, exclude=ours)
+        for option, folder in (("--annotate", extras.annotate), ("--crops", extras.crops)):
+            if folder is not None:
+                check_output_folder(folder, discovery.roots.values(), option)
         sources = [rules.apply(source) for source in discovery.sources]
         self.summary.inputs = len(sources)
         self.summary.ignored = discovery.ignored
