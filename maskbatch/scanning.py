@@ -32,8 +32,8 @@ from maskbatch.pipeline.worker import ScanWorkerSpec
 from maskbatch.progress import Progress, Reporter, SilentReporter
 from maskbatch.results.dataset import Dataset, generation_of
 from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, RowWriter, Totals, described, walk
-from maskbatch.results.schema import RESULTS
 from maskbatch.results.outpaths import check_output_folder
+from maskbatch.results.schema import RESULTS
 from maskbatch.runtime import Device, resolve_device
 from maskbatch.sources.discover import Discovery, discover
 from maskbatch.sources.whenwhere import WhenWhereRules
