@@ -1,0 +1,267 @@
+"""Keras to ONNX: uint8 crops in, probabilities out, scaling inside, and proof that nothing changed on the way."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from maskbatch.classify.crops import CROP_CONTEXT
+from maskbatch.errors import InputNotFoundError, MissingExtraError, ModelError, UsageError
+from maskbatch.types import LABELS
+from maskbatch_export import architectures
+from maskbatch_export.onnx_files import OnnxClassifier, set_metadata, sha256_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PARITY = 1e-4
+"""Largest difference of a probability between Keras and ONNX that is still called the same."""
+
+OPSET = 17
+PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".dill")
+Scale = Literal["-1..1", "0..1", "0..255"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model to convert expects and gives.
+
+    Attributes:
+        scale: range of the pixel values that it takes.
+        channels: order of the channels that it takes, ``bgr`` or ``rgb``.
+        classes: its outputs, in order; any order of `LABELS`.
+        context: crop context that it was trained with.
+    """
+
+    scale: Scale = "-1..1"
+    channels: Literal["bgr", "rgb"] = "bgr"
+    classes: tuple[str, ...] = LABELS
+    context: float = CROP_CONTEXT
+
+
+def load_keras(path: Path, architecture: str | None = None) -> Any:
+    """A Keras model from ``.keras``, an old Keras 2 ``.h5``, or weights alone for one of our architectures.
+
+    Args:
+        path: ``.keras``, ``.h5`` or ``.weights.h5``.
+        architecture: build this network and load only the weights; the exact route for old ``.h5`` files.
+
+    Raises:
+        ModelError: a pickle, a Lambda layer, a broken file, or another architecture.
+    """
+    import keras
+
+    refuse_unsafe(path)
+    if architecture is not None:
+        model = architectures.build(architecture)
+        try:
+            model.load_weights(path)
+        except Exception as error:
+            raise ModelError(f"the weights in {path} do not fit {architecture}: {_first_line(error)}") from error
+        return model
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        if path.suffix in (".h5", ".hdf5"):
+            return _load_keras2(path, error)
+        raise ModelError(f"Keras cannot load {path}: {_first_line(error)}") from error
+
+
+def _load_keras2(path: Path, first: Exception) -> Any:
+    """Old files that Keras 3 does not understand, through Keras 2 (`tf_keras`), where it is installed."""
+    try:
+        import tf_keras
+    except ImportError:
+        raise MissingExtraError(
+            f"{path} was saved by Keras 2 and Keras 3 cannot load it ({_first_line(first)}); "
+            "install tf_keras, or name the --architecture to load the weights alone"
+        ) from None
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise ModelError(f"Keras 2 cannot load {path} either: {_first_line(error)}") from error
+
+
+def refuse_unsafe(path: Path) -> None:
+    """Stop before anything in a model file could run as code.
+
+    Raises:
+        InputNotFoundError: there is no such file.
+        ModelError: the file is a pickle, or has a Lambda layer, whose body is Python bytecode.
+    """
+    if not path.exists():
+        raise InputNotFoundError(f"{path} does not exist")
+    if path.suffix.lower() in PICKLES:
+        raise ModelError(f"{path} is a pickle, and loading one runs any code in it; save the model as .keras")
+    if path.is_dir():
+        return
+    head = path.read_bytes()[:2]
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise ModelError(f"{path} is a pickle in disguise, and loading one runs any code in it")
+    for name in _layer_classes(_stored_config(path)):
+        if name == "Lambda":
+            raise ModelError(
+                f"{path} has a Lambda layer: its body is Python bytecode that would run here; "
+                "rebuild the model with ordinary layers and load its weights (--architecture)"
+            )
+
+
+def _stored_config(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config", "{}")
+            return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except (OSError, KeyError, ValueError) as error:
+        raise ModelError(f"{path} is neither a .keras nor an .h5 model: {_first_line(error)}") from error
+
+
+def _layer_classes(config: Any) -> list[str]:
+    if isinstance(config, dict):
+        own = [str(config["class_name"])] if "class_name" in config else []
+        return own + [name for value in config.values() for name in _layer_classes(value)]
+    if isinstance(config, list):
+        return [name for value in config for name in _layer_classes(value)]
+    return []
+
+
+def convert(
+    path: Path,
+    out: Path,
+    crops: NDArray[np.uint8],
+    source: Source | None = None,
+    architecture: str | None = None,
+    metadata: dict[str, str] | None = None,
+    say: Callable[[str], object] = print,
+) -> float:
+    """Write a Keras model as ONNX and prove that both say the same on real crops.
+
+    The ONNX file takes ``images`` uint8 N×S×S×3 BGR and gives ``probabilities`` float32 N×3 in the order of `LABELS`.
+
+    Args:
+        path: ``.keras``, ``.h5`` or a SavedModel folder.
+        out: the ONNX file to write; nothing is left there when the proof fails.
+        crops: n×S×S×3 uint8 BGR for the proof.
+        source: what the model expects and gives.
+        architecture: as in `load_keras`.
+        metadata: further entries.
+        say: called with a line about the parity.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        ModelError: the model is refused or broken, or ONNX and Keras differ by more than `PARITY`.
+        UsageError: the named classes are not the three.
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    source = source or Source()
+    if sorted(source.classes) != sorted(LABELS):
+        raise UsageError(f"the classes must be {', '.join(LABELS)} in any order, not {', '.join(source.classes)}")
+    forward, size = _forward(path, architecture)
+    order = [source.classes.index(name) for name in LABELS]
+
+    def graph(images: Any) -> Any:
+        x = tf.cast(images, tf.float32)
+        if source.channels == "rgb":
+            x = tf.reverse(x, [3])
+        if source.scale == "-1..1":
+            x = x / 127.5 - 1.0
+        elif source.scale == "0..1":
+            x = x / 255.0
+        outputs = forward(x)
+        return outputs if order == [0, 1, 2] else tf.gather(outputs, order, axis=1)
+
+    signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")]
+    traced = tf.function(graph, input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    _name_output(model, "probabilities")
+    model.ir_version = 10
+    model.producer_name = "maskbatch-export"
+    model.doc_string = "Face mask classifier: uint8 BGR face crops to probabilities of three classes."
+    values = {
+        "name": out.stem,
+        "classes": json.dumps(list(LABELS)),
+        "context": f"{source.context:g}",
+        "crop_size": str(size),
+        "channels": "bgr",
+        "source": path.name,
+        "source_sha256": sha256_of(path),
+        "licence": "Apache-2.0",
+    }
+    set_metadata(model, values | (metadata or {}))
+    onnx.checker.check_model(model)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    onnx.save(model, temporary)
+    try:
+        said = OnnxClassifier(temporary).predict(crops)
+        wanted = np.concatenate([np.asarray(graph(tf.constant(crops[i : i + 64]))) for i in range(0, len(crops), 64)])
+        difference = float(np.abs(said - wanted).max())
+        agree = float((said.argmax(1) == wanted.argmax(1)).mean())
+        say(f"parity on {len(crops)} crops: largest difference {difference:.2g}, same label {agree:.2%}")
+        if not difference <= PARITY:
+            raise ModelError(
+                f"ONNX differs from Keras by {difference:.2g}, more than {PARITY:g}; {out} was not written"
+            )
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference
+
+
+def _forward(path: Path, architecture: str | None) -> tuple[Callable[[Any], Any], int]:
+    """The model as a function of scaled float pictures, and the side of its input."""
+    import tensorflow as tf
+
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise ModelError(f"{path} is a folder without saved_model.pb, so no SavedModel")
+        loaded = tf.saved_model.load(str(path))
+        signatures = loaded.signatures
+        name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
+        if name is None:
+            raise ModelError(f"the SavedModel {path} has no signature to serve")
+        serve = signatures[name]
+        (argument, spec), *more = serve.structured_input_signature[1].items()
+        if more or len(spec.shape) != 4 or spec.shape[1] is None or spec.shape[1] != spec.shape[2]:
+            raise ModelError(f"the SavedModel {path} does not take one batch of square pictures")
+
+        def run(x: Any) -> Any:
+            return next(iter(serve(**{argument: x}).values()))
+
+        run.keep = loaded  # type: ignore[attr-defined]  # a SavedModel's variables die with their owner
+        return run, int(spec.shape[1])
+    model = load_keras(path, architecture)
+    shape = model.input_shape
+    if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 3 or model.output_shape[-1] != 3:
+        raise ModelError(f"{path} maps {shape} to {model.output_shape}, not square pictures to three probabilities")
+    return (lambda x: model(x, training=False)), int(shape[1])
+
+
+def _name_output(model: Any, name: str) -> None:
+    old = model.graph.output[0].name
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, entry in enumerate(names):
+                if entry == old:
+                    names[index] = name
+    model.graph.output[0].name = name
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

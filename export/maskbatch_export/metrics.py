@@ -1,0 +1,36 @@
+"""Figures of a classifier: from labels and probabilities to numbers, nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskbatch.types import LABELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """3×3 counts: row the true class, column the predicted one."""
+    size = len(LABELS)
+    return np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
+
+
+def per_class(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support by class name; 0 where nothing is there to count."""
+    matrix = confusion(labels, predicted)
+    table = {}
+    for index, name in enumerate(LABELS):
+        hit, said, true = matrix[index, index], matrix[:, index].sum(), matrix[index].sum()
+        precision, recall = hit / max(said, 1), hit / max(true, 1)
+        f1 = 2 * hit / max(said + true, 1)
+        table[name] = {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(true)}
+    return table
+
+
+def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Mean F1 over the classes that occur."""
+    rows = [row["f1"] for row in per_class(labels, predicted).values() if row["support"]]
+    return float(np.mean(rows)) if rows else 0.0
