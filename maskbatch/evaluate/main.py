@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from maskbatch.config import Detection, DeviceName
 from maskbatch.detect import classifier_file, detector_file, make_detector
 from maskbatch.errors import UsageError
 from maskbatch.evaluate.report import Evaluation, Rules, evaluate
-from maskbatch.evaluate.run import FLOOR
+from maskbatch.evaluate.run import FLOOR, PictureDetector
 from maskbatch.evaluate.truth import PartName, read_truth
 from maskbatch.runtime import cpu_name, resolve_device
 
@@ -42,8 +42,17 @@ class Request:
     rules: Rules = field(default_factory=Rules)
 
 
-def evaluate_models(request: Request, progress: Callable[[int, int], None] | None = None) -> Evaluation:
+def evaluate_models(
+    request: Request,
+    progress: Callable[[int, int], None] | None = None,
+    others: Sequence[PictureDetector] = (),
+) -> Evaluation:
     """Load the models, run them over the data, score and compare.
+
+    Args:
+        request: what is to be evaluated.
+        progress: told pictures done and pictures in all.
+        others: detectors that are not maskbatch's own and join the comparison.
 
     Raises:
         UsageError, ModelError, DeviceError: as the command line reports them.
@@ -78,4 +87,4 @@ def evaluate_models(request: Request, progress: Callable[[int, int], None] | Non
         "hardware": device.hardware or cpu_name(),
         "models": sums,
     }
-    return evaluate(truths, detectors, classifier, request.rules, setting, progress)
+    return evaluate(truths, [*detectors, *others], classifier, request.rules, setting, progress)
