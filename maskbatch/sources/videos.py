@@ -9,9 +9,7 @@ needs is decoded: packets behind the last sampled frame of a GOP are passed over
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from types import TracebackType
@@ -19,28 +17,20 @@ from typing import Any, Self
 
 import av
 import av.error
-import cv2
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from maskbatch.config import Limits, Sampling
-from maskbatch.errors import InputError
 from maskbatch.sources.containers import OpenVideo
+from maskbatch.sources.frames import Pictures, Turn
+from maskbatch.sources.gops import Packets, Run, passes_over_nonref, patient, runs
 from maskbatch.sources.motion import MotionGate
-from maskbatch.sources.packets import MAX_FAILURES, PacketIndex, no_tick, packet_index
+from maskbatch.sources.packets import MAX_FAILURES, Bools, no_tick, packet_index
 from maskbatch.sources.sampling import RunningSampler, bounds, chosen
-from maskbatch.types import Frame, Image, Piece, PieceResult, Problem, Source, with_range
+from maskbatch.types import Frame, Piece, PieceResult, Problem, Source, with_range
 
 MIN_PIECES = 32
 MIN_PIECE_S = 10.0
 """A video is cut into so many pieces at least, unless they were shorter than this."""
-
-_READ_ON = {"mov": 48, "matroska": 128, "avi": 48}
-_READ_ON_UNINDEXED = 1500
-"""Packets that are read rather than jumped over: about the cost of a seek, which is dear without an index."""
-
-_PASSES_OVER_NONREF = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
-"""Codecs whose decoders leave out frames that no other refers to without any effect on the others."""
 
 
 def split_video(
@@ -64,7 +54,10 @@ def split_video(
     last = min(int(index.times[-1]) + 1, end if end is not None else int(index.times[-1]) + 1)
     # Short videos are cut finely too, or a single one would keep a single core busy; below some seconds opening the file costs more.
     length_s = float((last - first) * index.time_base)
-    step = max(1, round(min(unit_seconds, max(MIN_PIECE_S, length_s / MIN_PIECES)) / index.time_base))
+    shortest_s = MIN_PIECE_S
+    if sampling.gate == "motion":  # a piece reads the rest of the gate's window before it too
+        shortest_s = max(shortest_s, 4 * sampling.gate_refresh_s)
+    step = max(1, round(min(unit_seconds, max(shortest_s, length_s / MIN_PIECES)) / index.time_base))
     cuts: list[int] = []
     previous = first
     for at in index.pts[index.keys].tolist():
@@ -74,15 +67,6 @@ def split_video(
             previous = at
     edges: list[int | None] = [None, *cuts, None]
     return tuple(with_range(whole, i, len(edges) - 1, a, b) for i, (a, b) in enumerate(pairwise(edges)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Packets that one start of the decoder reads: positions `first` (a key frame) to `last`, both included."""
-
-    first: int
-    last: int
-    leads: bool  # whether leading frames behind the first key frame are decoded too
 
 
 class VideoReader:
@@ -105,9 +89,9 @@ class VideoReader:
         self._sampling = sampling
         self._limits = limits
         self._tick = tick
-        self._pictures = _Pictures(cover)
+        self._pictures = Pictures(cover)
         self._video: OpenVideo | None = None
-        self._packets: _Packets | None = None
+        self._packets: Packets | None = None
         self._size: tuple[int, int] | None = None
         self._read = 0
         self._failed = 0
@@ -179,11 +163,11 @@ class VideoReader:
         if self._video is not None:
             self._video.close()
         self._video = OpenVideo(self._piece.source, self._limits)
-        self._packets = _Packets(self._video, self._index, self._tick)
-        self._lean = _passes_over_nonref(self._video.stream.codec_context)
+        self._packets = Packets(self._video, self._index, self._tick)
+        self._lean = passes_over_nonref(self._video.stream.codec_context)
 
     def _frame(self, ordinal: int, pts: int, picture: Any) -> Frame:
-        turn = _Turn.of(picture)
+        turn = Turn.of(picture)
         width, height = turn.size(picture.width, picture.height)
         pictures = self._pictures
         return Frame(
@@ -218,7 +202,7 @@ class VideoReader:
         wanted[index.order[taken]] = True
         done = np.zeros(len(times), bool)
         broken: set[int] = set()
-        for run in _runs(index, wanted):
+        for run in runs(index, wanted):
             for picture in self._decode(run, wanted, broken):
                 ordinal = int(np.searchsorted(times, picture.pts)) if picture.pts is not None else len(times)
                 if ordinal < len(times) and times[ordinal] == picture.pts and not done[ordinal]:
@@ -232,7 +216,7 @@ class VideoReader:
                 lost[ordinal] = True
         self._failed = int(np.count_nonzero(lost[low:high]))
 
-    def _decode(self, run: _Run, wanted: np.ndarray[Any, np.dtype[np.bool_]], broken: set[int]) -> Iterator[Any]:
+    def _decode(self, run: Run, wanted: Bools, broken: set[int]) -> Iterator[Any]:
         """All frames that come out of one start of the decoder. Positions of undecodable packets go to `broken`."""
         assert self._packets is not None
         assert self._video is not None
@@ -294,7 +278,7 @@ class VideoReader:
         assert self._video is not None
         codec = self._video.stream.codec_context
         failures = seen = 0
-        demux = _patient(self._video)
+        demux = patient(self._video)
         for packet in demux:
             self._tick()
             if packet.size == 0:
@@ -316,189 +300,3 @@ class VideoReader:
             yield from codec.decode(None)
         except (av.error.FFmpegError, ValueError):
             self._failed += 1
-
-
-def _passes_over_nonref(codec: Any) -> bool:
-    """Whether leaving out frames that no other refers to changes no other frame.
-
-    In H.265 "no other" means: of the same temporal layer, so there must be only one (ISO/IEC 23008-2, table 7-1).
-    """
-    if codec.name != "hevc":
-        return codec.name in _PASSES_OVER_NONREF
-    extradata = codec.extradata or b""
-    if extradata[:1] == b"\x01" and len(extradata) > 21:  # hvcC (ISO/IEC 14496-15, 8.3.3.1.2): numTemporalLayers
-        return (extradata[21] >> 3) & 7 == 1
-    at = extradata.find(b"\x00\x00\x01\x40\x01")  # a VPS (ISO/IEC 23008-2, 7.3.2.1): vps_max_sub_layers_minus1
-    return at >= 0 and len(extradata) > at + 6 and (extradata[at + 6] >> 1) & 7 == 0
-
-
-def _runs(index: PacketIndex, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[_Run]:
-    """What to decode for the wanted positions: per GOP from its key frame to the last of them.
-
-    Leading frames need the GOP before too; runs that overlap for that reason are one.
-    """
-    positions = np.flatnonzero(wanted)
-    if not len(positions):
-        return
-    gops = index.gop[positions]
-    starts = np.flatnonzero(np.diff(gops, prepend=gops[0] - 1))
-    pending: _Run | None = None
-    for begin, stop in pairwise([*starts.tolist(), len(positions)]):
-        gop = int(gops[begin])
-        key = int(index.keys[gop])
-        last = int(positions[stop - 1])
-        leads = bool((index.pts[positions[begin:stop]] < index.pts[key]).any())
-        first = int(index.keys[gop - 1]) if leads and gop > 0 else key
-        if pending is not None and leads and first <= pending.last:
-            pending = _Run(pending.first, last, pending.leads)
-            continue
-        if pending is not None:
-            yield pending
-        pending = _Run(first, last, leads and gop == 0)
-    if pending is not None:
-        yield pending
-
-
-class _Packets:
-    """The packets of a video by position: reads on where that is near, seeks where it is not."""
-
-    def __init__(self, video: OpenVideo, index: PacketIndex, tick: Callable[[], None]) -> None:
-        self._video = video
-        self._index = index
-        self._tick = tick
-        self._read_on = _READ_ON.get(video.format, _READ_ON_UNINDEXED)
-        self._demux = _patient(video)
-        self._next = 0
-        self._held: tuple[int, Any] | None = None
-
-    def between(self, first: int, last: int) -> Iterator[tuple[int, Any]]:
-        """Positions and packets from `first` to `last`, both included. Packets that the index does not know are left out."""
-        if not 0 <= first - self._next <= self._read_on:
-            self._seek(first)
-        for position, packet in self._numbered():
-            if position > last:
-                self._held = (position, packet)
-                self._next = position
-                return
-            if position >= first:
-                yield position, packet
-            if position >= last:
-                return
-
-    def _numbered(self) -> Iterator[tuple[int, Any]]:
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._next = held[0] + 1
-            yield held
-        for packet in self._demux:
-            if packet.size == 0 or packet.pts is None:
-                continue
-            position = self._index.position_of(packet.pts, self._next)
-            if position is None:
-                continue
-            self._next = position + 1
-            self._tick()
-            yield position, packet
-
-    def _seek(self, first: int) -> None:
-        """Bring the demuxer to `first` or a little before it."""
-        index = self._index
-        stream = self._video.stream
-        gop = int(index.gop[first])
-        self._held = None
-        for back in (0, 1, 2, 8):
-            key = int(index.keys[max(0, gop - back)])
-            try:
-                self._video.container.seek(int(index.pts[key]), stream=stream, backward=True)
-            except (av.error.FFmpegError, ValueError):
-                continue
-            self._demux = _patient(self._video)
-            found = next(self._numbered(), None)
-            if found is not None and found[0] <= first:
-                self._held = found
-                self._next = found[0]
-                return
-        self._video.reopen()
-        self._demux = _patient(self._video)
-        self._next = 0
-        self._held = None
-
-
-def _patient(video: OpenVideo) -> Iterator[Any]:
-    """Packets of the video's stream, going on behind damaged places."""
-    failures = 0
-    while failures < MAX_FAILURES:
-        try:
-            for packet in video.container.demux(video.stream):
-                failures = 0
-                yield packet
-            return
-        except av.error.EOFError:
-            return
-        except (av.error.FFmpegError, OSError):
-            failures += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """The display matrix of a frame: transposed first, then mirrored (ISO/IEC 14496-12, 8.3.2)."""
-
-    transpose: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-
-    @classmethod
-    def of(cls, picture: Any) -> _Turn:
-        for data in picture.side_data:
-            if data.type.name == "DISPLAYMATRIX":
-                matrix = np.frombuffer(bytes(data), "<i4")
-                if len(matrix) < 9:
-                    break
-                a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-                if abs(b) > abs(a):
-                    return cls(True, c < 0, b < 0)
-                return cls(False, a < 0, d < 0)
-        return cls()
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        return (height, width) if self.transpose else (width, height)
-
-    def apply(self, image: Image) -> Image:
-        if self.transpose:
-            image = np.asarray(cv2.transpose(image), np.uint8)
-        if self.mirror_x or self.mirror_y:
-            code = -1 if self.mirror_x and self.mirror_y else int(self.mirror_x)
-            image = np.asarray(cv2.flip(image, code), np.uint8)
-        return image
-
-
-class _Pictures:
-    """Decoded frames to BGR; one scaler for the small pictures and one for the full ones (a scaler is dear to make)."""
-
-    def __init__(self, cover: int) -> None:
-        self._cover = cover
-        self._small = VideoReformatter()
-        self._full = VideoReformatter()
-        self._lock = threading.Lock()  # `load_full` may be called from another thread
-
-    def small(self, picture: Any, turn: _Turn) -> Image:
-        width, height = picture.width, picture.height
-        long_side = max(width, height)
-        if long_side > self._cover:
-            width = max(1, round(width * self._cover / long_side))
-            height = max(1, round(height * self._cover / long_side))
-        return turn.apply(_to_bgr(self._small, picture, width, height))
-
-    def full(self, picture: Any, turn: _Turn) -> Image:
-        with self._lock:
-            return turn.apply(_to_bgr(self._full, picture, picture.width, picture.height))
-
-
-def _to_bgr(reformatter: Any, picture: Any, width: int, height: int) -> Image:
-    try:
-        converted = reformatter.reformat(
-            picture, width=width, height=height, format="bgr24", interpolation=Interpolation.BILINEAR, threads=1
-        )
-    except (av.error.FFmpegError, ValueError) as error:
-        raise InputError("unsupported", f"the pixel format {picture.format.name} cannot be converted") from error
-    return np.ascontiguousarray(converted.to_ndarray(), np.uint8)

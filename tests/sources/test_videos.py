@@ -17,7 +17,7 @@ import video_makers as make
 
 from maskbatch.config import Limits, Sampling
 from maskbatch.errors import InputError
-from maskbatch.sources import videos
+from maskbatch.sources import gops
 from maskbatch.sources.packets import packet_index
 from maskbatch.sources.videos import VideoReader, split_video
 from maskbatch.types import Piece, PieceResult, Source
@@ -35,11 +35,12 @@ def source_of(path: Path) -> Source:
 def read(
     path: Path, sampling: Sampling = ALL, unit_seconds: float = WHOLE, cover: int = 96
 ) -> tuple[list[tuple[Any, ...]], list[PieceResult]]:
-    """Rows (ordinal, time stamp, seconds, sizes, bytes of both pictures, gate) and results of all pieces of a file."""
+    """Rows (ordinal, time stamp, seconds, size, bytes of both pictures, gate) and results of all pieces of a file, or uncut."""
     source = source_of(path)
     rows: list[tuple[Any, ...]] = []
     results: list[PieceResult] = []
-    for piece in split_video(source, sampling, unit_seconds, LIMITS):
+    pieces = (Piece(source),) if unit_seconds == WHOLE else split_video(source, sampling, unit_seconds, LIMITS)
+    for piece in pieces:
         result = PieceResult(source.name, source.fingerprint, piece.part, piece.parts)
         with VideoReader(piece, sampling, LIMITS, cover) as reader:
             for frame in reader:
@@ -372,14 +373,14 @@ def test_long_step_is_sought_not_read_through(tmp_path: Path, monkeypatch: pytes
 def test_key_frames_only_are_decoded_alone(variant: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = variant("h264.mp4")
     fed: list[int] = []
-    original = videos._Packets.between
+    original = gops.Packets.between
 
     def spy(self: Any, first: int, last: int) -> Any:
         for position, packet in original(self, first, last):
             fed.append(position)
             yield position, packet
 
-    monkeypatch.setattr(videos._Packets, "between", spy)
+    monkeypatch.setattr(gops.Packets, "between", spy)
     rows, results = read(path, Sampling(mode="keyframes"))
     assert [row[0] for row in rows] == [0, 20, 40]
     assert fed == packet_index(source_of(path), LIMITS).keys.tolist()
