@@ -40,7 +40,7 @@ def split_video(
 
     The first piece begins at the beginning and the last ends at the end (open bounds), so that together they hold every frame
     once. A short video, one without usable time stamps, and a raw stream are one piece. The cut depends only on the file,
-    `unit_seconds` and ``--start``/``--end`` (parts that are not read are not cut).
+    `unit_seconds`, ``--start``/``--end`` (parts that are not read are not cut) and the gate's refresh.
 
     Raises:
         InputError: the file is no video that can be read.
