@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 import threading
 import time
 import uuid
@@ -29,6 +30,7 @@ from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.jobs.store import open_store
 from maskbatch.types import Event, WorkUnit
 
+CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.5
 PULSE_S = 1.0
 NODE_DEATH_S = 2.0
@@ -191,9 +193,11 @@ class _Actor:
         return [ref for ref in (self.opening, self.answer, self.question) if ref is not None]
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
+    """Ray, told beforehand what it only reads when it is imported; raises MissingExtraError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's own 30 s are too short for a busy machine
     try:
         import ray
     except ImportError as error:
@@ -208,12 +212,13 @@ def connect(address: str | None) -> bool:
         WorkerError: there is no cluster at the address.
         UsageError: the address is that of a Ray client server, through which a driver does not see the cluster's files.
     """
-    ray = _ray()
+    ray = import_ray()
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise UsageError("--ray-address ray://… is not supported: start the scan on the cluster with `ray job submit`")
+    _knock(address)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES} if address == "local" else {}
     try:
         ray.init(
@@ -223,10 +228,22 @@ def connect(address: str | None) -> bool:
             logging_level="ERROR",
             **options,
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises bare exceptions when a node does not start
         first = str(error).strip().partition("\n")[0]
-        raise WorkerError(f"no Ray cluster can be reached at {address}: {first}") from error
+        what = "Ray cannot be started here" if address == "local" else f"no Ray cluster can be reached at {address}"
+        raise WorkerError(f"{what}: {first}") from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Ray itself would try for minutes to reach a port where nobody listens."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise WorkerError(f"no Ray cluster can be reached at {address}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +323,11 @@ class RayExecutor:
     # --- the cluster
 
     def _shares(self, execution: Execution, on_gpu: bool) -> Shares:
-        nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
         return shares(nodes, execution.workers, on_gpu)
 
     def _leave(self) -> None:
-        ray = _ray()
+        ray = import_ray()
         for actor in self._actors:
             with contextlib.suppress(Exception):
                 ray.kill(actor.handle, no_restart=True)
@@ -320,7 +337,7 @@ class RayExecutor:
             self._ours = False
 
     def _start(self, errand: object) -> _Actor:
-        ray = _ray()
+        ray = import_ray()
         workplace = ray.remote(concurrency_groups={"watch": 1})(_Workplace).options(
             num_cpus=self._sized.cpus,
             num_gpus=self._sized.gpus,
@@ -333,7 +350,7 @@ class RayExecutor:
     # --- the loop
 
     def _loop(self, scheduler: Scheduler, errand: _Errand, execution: Execution, first: WorkUnit) -> None:
-        ray = _ray()
+        ray = import_ray()
         spare: WorkUnit | None = first
         parcel = ray.put(errand)
         self._last_ready = time.monotonic()
@@ -360,7 +377,7 @@ class RayExecutor:
         actor.answer = actor.handle.run.remote(unit)
 
     def _hear(self, actor: _Actor, ref: Any, scheduler: Scheduler) -> None:
-        ray = _ray()
+        ray = import_ray()
         if actor not in self._actors:
             return
         try:
@@ -413,7 +430,7 @@ class RayExecutor:
         detail: str = "",
     ) -> None:
         """Remove an actor and give its unit back: as a suspect, unless its whole node is gone."""
-        ray = _ray()
+        ray = import_ray()
         if actor not in self._actors:
             return
         self._actors.remove(actor)
@@ -435,14 +452,14 @@ class RayExecutor:
         """Whether a node is dead. Ray learns of an actor's death and of its node's within a moment of each other."""
         deadline = time.monotonic() + NODE_DEATH_S
         while True:
-            if not any(other["NodeID"] == node and other["Alive"] for other in _ray().nodes()):
+            if not any(other["NodeID"] == node and other["Alive"] for other in import_ray().nodes()):
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
 
     def _diagnosis(self) -> str:
-        ray = _ray()
+        ray = import_ray()
         alive = [node for node in ray.nodes() if node["Alive"]]
         total, free = ray.cluster_resources(), ray.available_resources()
         wanted = f"{self._sized.cpus:g} CPU" + (f" and {self._sized.gpus:g} GPU" if self._sized.gpus else "")
