@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
+
+# A busy machine is no defect: hypothesis's 200 ms per example would make it one.
+settings.register_profile("maskbatch", deadline=None)
+settings.load_profile("maskbatch")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -82,7 +82,8 @@ def evaluate(
         limit=limit,
         rules=Rules(det_size, min_score, false_per_picture, bootstrap, seed),
     )
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("pictures", total=None)
         found = evaluate_models(request, lambda done, whole: bars.update(task, completed=done, total=whole))
     written = _write(found, out) if out is not None else []

@@ -57,7 +57,8 @@ def pull(
     from maskbatch.models.download import pull_model
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         for name in names:
             task = bars.add_task(name, total=None)
 

@@ -151,6 +151,19 @@ class LetterboxDetector:
         """The fixed shapes of the network's input."""
         return self._buckets
 
+    def with_min_score(self, min_score: float) -> LetterboxDetector:
+        """The same detector over the same session with another threshold."""
+        return LetterboxDetector(
+            self._name,
+            self._session,
+            self._reader,
+            self._buckets,
+            min_score=min_score,
+            nms_iou=self._nms_iou,
+            has_landmarks=self._has_landmarks,
+            preparation=self._prepare,
+        )
+
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See `Detector.detect`."""
         found: list[Detections | None] = [None] * len(images)

@@ -92,7 +92,7 @@ def evaluate(
     Raises:
         UsageError: a picture cannot be read.
     """
-    runs = run_detectors(truths, detectors, classifier, progress, rules.batch_size)
+    runs = run_detectors(truths, detectors, classifier, progress, rules.batch_size, rules.min_score)
     scales = [rules.det_size / max(load(truth).shape[:2]) for truth in truths]
     scores = [score_run(run, truths, scales, rules.min_score, rules.false_per_picture) for run in runs]
     resampling = Resampling(len(truths), rules.draws, rules.seed)

@@ -6,14 +6,18 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from maskbatch.config import Detection
+from maskbatch.detect import make_detector
 from maskbatch.evaluate.compare import Resampling, compare, interval, mcnemar
 from maskbatch.evaluate.metrics import average_precision
-from maskbatch.evaluate.run import FLOOR, Run
+from maskbatch.evaluate.run import FLOOR, Run, run_detectors
 from maskbatch.evaluate.scores import SIZE_BINS, Scores, operating_score, score_run, size_name
 from maskbatch.evaluate.truth import UNKNOWN, Truth
+from maskbatch.runtime import resolve_device
 from maskbatch.types import Detections
 
 BOXES = np.array([[0, 0, 12, 12], [100, 0, 130, 30], [200, 0, 300, 100]], np.float32)
@@ -197,3 +201,16 @@ def test_mcnemar_takes_many_faces_without_a_jump() -> None:
     assert mcnemar(520, 479) == pytest.approx(mcnemar(520, 480), rel=0.1)
     assert mcnemar(30_000, 30_000) == 1.0
     assert mcnemar(5000, 4000) < 1e-20
+
+
+def test_time_is_that_of_a_scan_and_findings_are_those_of_the_whole_curve(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    detector = make_detector(Detection(min_score=FLOOR), resolve_device("cpu"))
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), face_photo)
+    face = Truth("face.png", path, np.array([[180, 56, 272, 178]], np.float32), np.array([1]), np.array([False]))
+    (found,) = run_detectors([face] * 3, [detector], batch_size=2, timed_score=0.5)
+    assert len(found.found) == len(found.ms) == 3
+    assert found.found[0].scores.tolist() == detector.detect([face_photo])[0].scores.tolist()
+    assert len(detector.with_min_score(0.5).detect([face_photo])[0]) == 1
