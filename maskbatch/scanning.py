@@ -194,6 +194,8 @@ class _Run:
             if folder is not None:
                 check_output_folder(folder, discovery.roots.values(), option)
         sources = [rules.apply(source) for source in discovery.sources]
+        if unmatched := rules.unused():
+            self._note(f"the manifest names {len(unmatched)} paths that are no inputs, {unmatched[0]} among them")
         self.summary.inputs = len(sources)
         self.summary.ignored = discovery.ignored
         for source in sources:

@@ -164,7 +164,7 @@ class KernelBench:
             return None
 
     def _cut(self, rows: RowBuffer, frame: Frame, found: Detections) -> Image:
-        boxes, crops, _ = cut_faces(frame, found, self._config.detection.min_face)
+        boxes, crops, _ = cut_faces(frame, found, self._config.detection.min_face, self._classifier)
         if len(boxes):
             rows.add(frame, boxes, crops)
         return crops

@@ -145,7 +145,7 @@ class UnitRun:
         self._classify()
 
     def _crop(self, index: int, frame: Frame, found: Detections) -> None:
-        boxes, crops, problem = cut_faces(frame, found, self._config.detection.min_face)
+        boxes, crops, problem = cut_faces(frame, found, self._config.detection.min_face, self._classifier)
         if problem is not None:
             self._decoder.results[index].note(problem)
         if len(boxes):
@@ -176,13 +176,16 @@ def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = no_
     return split_video(source, config.sampling, seconds, config.limits, tick)
 
 
-def cut_faces(frame: Frame, found: Detections, min_face: int) -> tuple[Detections, Image, Problem | None]:
+def cut_faces(
+    frame: Frame, found: Detections, min_face: int, classifier: MaskClassifier
+) -> tuple[Detections, Image, Problem | None]:
     """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well.
 
     Args:
         frame: whose `image` may be smaller than the original.
         found: faces in pixels of `frame.image`.
         min_face: pixels of the original that the longer side of a box must have.
+        classifier: whose `size` and `context` the crops must have: those that it was trained with.
 
     Returns:
         The faces in pixels of the original, their n×S×S×3 crops, and what was wrong with the full picture where it was needed.
@@ -193,12 +196,13 @@ def cut_faces(frame: Frame, found: Detections, min_face: int) -> tuple[Detection
         sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).max(axis=1, initial=0)
         keep = sides >= min_face
         found, boxes = found.select(keep), boxes.select(keep)
-    crops, problem = crop_faces(frame.image, found.boxes), None
+    size, context = classifier.size, classifier.context
+    crops, problem = crop_faces(frame.image, found.boxes, size, context), None
     if scale < 1 and len(boxes):
-        blurred = crops_need_full(found.boxes, scale)
+        blurred = crops_need_full(found.boxes, scale, size, context)
         if blurred.any():
             try:
-                crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred])
+                crops[blurred] = crop_faces(frame.load_full(), boxes.boxes[blurred], size, context)
             except Exception as error:  # decodes reduced but not in full: the reduced crop is what there is
                 cause = as_problem(error)
                 problem = Problem("partial", cause.error, cause.message)
