@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pytest
 
-from maskbatch.classify.classifier import MaskClassifier
+from maskbatch.classify.classifier import make_classifier
 from maskbatch.classify.crops import crop_faces
+from maskbatch.config import Detection
 from maskbatch.pipeline.worker import cut_faces
-from maskbatch.types import Detections, Frame, Session
+from maskbatch.runtime import resolve_device
+from maskbatch.types import Detections, Frame
 
 
-class SessionOf:
-    """As much of a session as a classifier reads when it is made."""
-
-    name, outputs, batch_size, provider = "tried", ("probabilities",), 8, "CPUExecutionProvider"
-
-    def __init__(self, context: str) -> None:
-        self.metadata = {"context": context}
-
-    def run(self, batch: np.ndarray) -> list[np.ndarray]:
-        return [np.zeros((len(batch), 3), np.float32)]
-
-
-@pytest.mark.parametrize("context", ["1.2", "1.7"])
-def test_crops_have_the_context_in_the_classifiers_metadata(face_photo: np.ndarray, context: str) -> None:
-    classifier = MaskClassifier(cast(Session, SessionOf(context)))
+@pytest.mark.parametrize("context", [1.2, 1.7])
+def test_crops_have_the_context_of_the_classifier(face_photo: np.ndarray, context: float) -> None:
+    classifier = make_classifier(Detection(), resolve_device("cpu"))
+    classifier.context = context
     box = np.array([[170, 60, 270, 180]], np.float32)
     frame = Frame(face_photo, 512, 512, lambda: face_photo)
     boxes, crops, problem = cut_faces(frame, Detections(box, np.ones(1, np.float32)), 0, classifier)
-    np.testing.assert_array_equal(crops, crop_faces(face_photo, box, classifier.size, float(context)))
+    np.testing.assert_array_equal(crops, crop_faces(face_photo, box, classifier.size, context))
     np.testing.assert_array_equal(boxes.boxes, box)
     assert problem is None
