@@ -54,7 +54,10 @@ def s3(server: S3Server, tree: Path) -> Iterator[S3Server]:
     """The server with the tree in it."""
     server.reset()
     server.clear()
-    s3fs.S3FileSystem().put(str(tree), f"{BUCKET}/in", recursive=True)
+    store = ObjectStore(f"s3://{BUCKET}/in")
+    for path in tree.rglob("*"):
+        if path.is_file():
+            store.write(path.relative_to(tree).as_posix(), path.read_bytes())
     server.requests.clear()
     yield server
     server.reset()
@@ -195,7 +198,7 @@ def test_shards_in_object_storage_are_read_in_a_few_large_requests(
     s3: S3Server, tree: Path, clean: Path, tmp_path: Path
 ) -> None:
     shard = _shard(tree, tmp_path / "a.tar")
-    s3fs.S3FileSystem().put(str(shard), f"{BUCKET}/shards/a.tar")
+    ObjectStore(f"s3://{BUCKET}/shards").write("a.tar", shard.read_bytes())
     s3.requests.clear()
     scan(f"s3://{BUCKET}/shards/*.tar", tmp_path / "results.parquet", CONFIG)
     rows = _rows((tmp_path / "results.parquet").read_bytes(), "a.tar/")
