@@ -34,8 +34,17 @@ class Patience:
     longest_s: float = 20.0
 
 
-def may_help(error: Exception) -> bool:
+def real_cause(error: BaseException) -> BaseException:
+    """The error itself; fsspec calls every failed look at a web address `FileNotFoundError`, whatever the server said."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None and type(cause).__module__.startswith("aiohttp"):
+        return cause
+    return error
+
+
+def may_help(failure: Exception) -> bool:
     """Whether the same call may succeed later: throttling, time-outs, lost connections, a server's own errors (HTTP 5xx)."""
+    error = real_cause(failure)
     if isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES:
         return False
     status = getattr(error, "status", None)  # aiohttp's answers

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import Any, BinaryIO, cast
 
 from maskbatch.errors import InputError, MissingExtraError
-from maskbatch.sources.backoff import Patience, patiently
+from maskbatch.sources.backoff import Patience, patiently, real_cause
 from maskbatch.sources.ranges import Window, is_range, split_range
 
 PATIENCE = Patience(attempts=4)
@@ -187,11 +187,15 @@ def as_remote_error(error: Exception, what: str = "reading") -> InputError:
     """The row that a failed call to a store or a web server becomes."""
     if isinstance(error, InputError):
         return error
-    if getattr(error, "status", None) in (401, 403):  # aiohttp's answers
+    cause = real_cause(error)
+    status = getattr(cause, "status", None)  # aiohttp's answers
+    if status in (401, 403):
         return InputError("permission", "no permission to read the file")
-    if isinstance(error, FileNotFoundError | PermissionError):
-        return as_input_error(error)
-    return InputError("io", f"{what} failed: {type(error).__name__}: {error}")
+    if status in (404, 410):
+        return InputError("not_found", "the file does not exist (any more)")
+    if isinstance(cause, FileNotFoundError | PermissionError):
+        return as_input_error(cause)
+    return InputError("io", f"{what} failed: {type(cause).__name__}: {cause}")
 
 
 def _read_url(url: str, max_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ from glob import has_magic
 from typing import Any
 
 from maskbatch.errors import InputError, InputNotFoundError, MissingExtraError, UsageError
-from maskbatch.sources.backoff import patiently
+from maskbatch.sources.backoff import patiently, real_cause
 from maskbatch.sources.opener import PATIENCE, as_remote_error, url_filesystem
 
 ASKED_AT_ONCE = 16
@@ -51,21 +51,33 @@ def remote_listing(url: str) -> Listing:
         raise UsageError(error.message) from error
     try:
         filesystem.invalidate_cache()
-        if patiently(lambda: filesystem.isfile(inner), PATIENCE):
-            return Listing(True, (_item(filesystem, inner, inner, filesystem.info(inner)),))
+        info = None if url.endswith("/") else _info_or_none(filesystem, inner)
+        if info is not None and info.get("type") == "file":
+            return Listing(True, (_item(filesystem, inner, inner, info),))
         magic = has_magic(inner.partition("?")[0])
         list_all = filesystem.glob if magic else filesystem.find
         found: dict[str, dict[str, Any]] = patiently(lambda: list_all(inner, detail=True), PATIENCE)
     except FileNotFoundError as error:
-        raise InputNotFoundError(f"{url} does not exist") from error
+        raise InputNotFoundError(f"{url.partition('?')[0]} does not exist") from error
     except Exception as error:  # each store has its own exceptions
-        raise UsageError(f"{url} cannot be listed: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{url.partition('?')[0]} cannot be listed: {as_remote_error(error).message}") from error
     if not found:
         raise InputNotFoundError(f"{url} does not exist or {'matches' if magic else 'holds'} nothing")
     base = f"{_unmagic(inner) if magic else inner.rstrip('/')}/"
     files = (path for path in sorted(found) if found[path].get("type", "file") == "file")
     items = (_item(filesystem, path, path.removeprefix(base), found[path]) for path in files)
     return Listing(False, tuple(items), globbed=magic)
+
+
+def _info_or_none(filesystem: Any, inner: str) -> dict[str, Any] | None:
+    try:
+        info: dict[str, Any] = patiently(lambda: filesystem.info(inner), PATIENCE)
+    except FileNotFoundError as error:
+        cause = real_cause(error)
+        if getattr(cause, "status", 404) not in (404, 410):
+            raise cause from error
+        return None
+    return info
 
 
 def remote_items(urls: Iterable[str]) -> Iterator[RemoteItem | InputError]:
