@@ -44,7 +44,8 @@ def test_best_anchor_learns_the_overlap_it_reaches() -> None:
     face = [[34.0, 34.0, 64.0, 66.0]]
     found = targets(face)
     reached = paired_iou(PRIORS[found.index], torch.tensor(face).expand(len(found.index), 4))
-    assert found.quality.max() == pytest.approx(reached.max().item())
+    assert found.score.max() == pytest.approx(reached.max().item())
+    assert found.weight.max() == 1.0
     assert (found.score > 0).sum() == len(found.index)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskbatch.detect.letterbox import Bucket, fit, paste
-from maskbatch.detect.nms import nms
+from maskbatch.detect.nms import nms, vote
 from maskbatch.types import Detections, Floats, Image, Session
 
 Array = npt.NDArray[Any]
@@ -117,6 +117,7 @@ class LetterboxDetector:
         *,
         min_score: float,
         nms_iou: float = 0.4,
+        vote_iou: float | None = None,
         has_landmarks: bool = True,
         preparation: Preparation = Preparation(),
     ) -> None:
@@ -126,6 +127,7 @@ class LetterboxDetector:
         self._buckets = buckets
         self._min_score = min_score
         self._nms_iou = nms_iou
+        self._vote_iou = vote_iou
         self._has_landmarks = has_landmarks
         self._prepare = preparation
         self._canvases: dict[Bucket, Image] = {}
@@ -160,6 +162,7 @@ class LetterboxDetector:
             self._buckets,
             min_score=min_score,
             nms_iou=self._nms_iou,
+            vote_iou=self._vote_iou,
             has_landmarks=self._has_landmarks,
             preparation=self._prepare,
         )
@@ -206,10 +209,13 @@ class LetterboxDetector:
         order = np.argsort(-candidates.scores, kind="stable")[:MAX_CANDIDATES]
         boxes = candidates.boxes[order]
         keep = nms(boxes, self._nms_iou)
+        kept = boxes[keep]
+        if self._vote_iou is not None:
+            kept = vote(kept, boxes, candidates.scores[order], self._vote_iou)
         order = order[keep]
         height, width = image.shape[:2]
         to_image = np.array([1 / scales[0], 1 / scales[1]] * 2, np.float32)
-        boxes = boxes[keep] * to_image
+        boxes = kept * to_image
         np.clip(boxes, 0, np.array([width, height, width, height], np.float32), out=boxes)
         landmarks = None
         if candidates.landmarks is not None:

@@ -47,6 +47,29 @@ def _by_rows(boxes: Floats, max_iou: float) -> npt.NDArray[np.intp]:
     return np.array(kept, np.intp)
 
 
+def vote(kept: Floats, boxes: Floats, scores: Floats, min_iou: float) -> Floats:
+    """Boxes moved to the mean of all that agree with them, weighted by score × overlap (Gidaris and Komodakis, 2015, section 5).
+
+    Args:
+        kept: k×4 float32, boxes that suppression has left, which are among `boxes`.
+        boxes: n×4 float32, all candidates.
+        scores: n, theirs.
+        min_iou: candidates that overlap a kept box by this much have a vote in it; above 0.
+
+    Returns:
+        k×4 float32.
+    """
+    voted = kept.copy()
+    # In portions, so that memory stays small where there are thousands of both.
+    for start in range(0, len(kept), _MATRIX_UP_TO):
+        overlaps = iou_matrix(kept[start : start + _MATRIX_UP_TO], boxes)
+        weights = np.where(overlaps >= min_iou, overlaps * scores, 0).astype(np.float32)
+        total = weights.sum(axis=1, keepdims=True)
+        some = total[:, 0] > 0
+        voted[start : start + _MATRIX_UP_TO][some] = (weights[some] @ boxes) / total[some]
+    return voted
+
+
 def iou_matrix(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Intersection over union of every pair: n×4 and m×4 boxes give n×m. Empty boxes overlap nothing."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])

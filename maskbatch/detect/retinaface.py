@@ -96,6 +96,7 @@ def make_retinaface(name: str, session: Session, buckets: tuple[Bucket, ...], mi
         anchors = Anchors.parse(session.metadata["anchors"])
         reader = RetinaFaceReader(anchors, session.outputs)
         nms_iou = float(session.metadata.get("nms_iou", _NMS_IOU))
+        vote_iou = float(session.metadata["vote_iou"]) if "vote_iou" in session.metadata else None
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"model {name} is no RetinaFace of this project ({error}): choose another file") from None
-    return LetterboxDetector(name, session, reader, buckets, min_score=min_score, nms_iou=nms_iou)
+    return LetterboxDetector(name, session, reader, buckets, min_score=min_score, nms_iou=nms_iou, vote_iou=vote_iou)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from maskbatch.detect import nms as module
-from maskbatch.detect.nms import iou_matrix, nms
+from maskbatch.detect.nms import iou_matrix, nms, vote
 from maskbatch.types import Floats
 
 corners = arrays(np.float32, st.tuples(st.integers(0, 40), st.just(4)), elements=st.integers(0, 50).map(float))
@@ -61,3 +61,20 @@ def test_empty_boxes_overlap_nothing() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_and_one_pass(count: int) -> None:
     assert nms(np.zeros((count, 4), np.float32), 0.4).tolist() == list(range(count))
+
+
+def test_agreeing_boxes_are_averaged_by_score_times_overlap() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]], np.float32)
+    voted = vote(boxes[[0, 2]], boxes, np.array([0.6, 0.5, 0.4], np.float32), 0.5)
+    # Weights 0.6 × 1 and 0.5 × 0.8: the lower side is at (6 + 3.2) / 1.
+    np.testing.assert_allclose(voted, [[0, 0, 10, 9.2], [50, 50, 60, 60]], rtol=1e-6)
+
+
+@given(corners.filter(len), st.sampled_from([0.3, 0.5]))
+def test_voted_boxes_stay_among_the_voters(values: Floats, min_iou: float) -> None:
+    boxes = as_boxes(values)
+    kept = boxes[nms(boxes, 0.45)]
+    voted = vote(kept, boxes, np.linspace(1, 0.1, len(boxes), dtype=np.float32), min_iou)
+    assert voted.shape == kept.shape
+    assert (voted >= boxes.min(axis=0) - 1e-3).all()
+    assert (voted <= boxes.max(axis=0) + 1e-3).all()

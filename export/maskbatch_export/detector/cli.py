@@ -74,6 +74,21 @@ def train(
     run_training(settings, run, data, start, teacher, validate_minutes)
 
 
+@app.command()
+def blend(
+    run: Annotated[
+        Path, typer.Option(help="Folder of a stopped run; its checkpoint is changed in place.", exists=True)
+    ],
+    start: StartOption,
+    share: Annotated[float, typer.Option(help="Share of the trained weights.", min=0.0, max=1.0)] = 0.8,
+) -> None:
+    """Mix a run's weights with the starting weights, to go on from there (`train` with the same folder)."""
+    _torch_backend(1)
+    from maskbatch_export.detector.train import blend_run
+
+    blend_run(run, start, share)
+
+
 def _metadata(architecture: object, threshold: float, nms_iou: float, version: str) -> dict[str, object]:
     return {
         "name": "retinaface",
@@ -84,6 +99,7 @@ def _metadata(architecture: object, threshold: float, nms_iou: float, version: s
         "sizes": [[640, 640], [384, 640], [480, 640], [640, 384], [640, 480]],
         "score_threshold": threshold,
         "nms_iou": nms_iou,
+        "vote_iou": 0.5,
         "architecture": architecture,
     }
 
@@ -93,7 +109,7 @@ def export(
     run: Annotated[Path, typer.Option(help="Folder of the run.", exists=True)],
     out: Annotated[Path, typer.Option(help="Where the ONNX file goes.")],
     threshold: Annotated[float, typer.Option(help="Score threshold for scanning, written into the metadata.")] = 0.35,
-    nms_iou: float = 0.45,
+    nms_iou: float = 0.5,
     version: str = "1",
 ) -> None:
     """Write the averaged weights of a run as float32 ONNX and compare the file with Keras."""
@@ -150,7 +166,7 @@ def evaluate(
         str, typer.Option(help="train, val or test (WIDER has no test part here: its val part is taken).")
     ] = "test",
     size: int = 640,
-    nms_iou: float = 0.45,
+    nms_iou: float = 0.5,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
 ) -> None:
     """Average precision and recall by face size, letterboxed, of one or more detectors on the same pictures."""

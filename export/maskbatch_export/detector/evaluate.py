@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskbatch.detect.nms import vote
 from maskbatch.evaluate.metrics import Match, average_precision, box_overlaps, match, precision_recall
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
 from maskbatch_export.detector.data import Picture
@@ -58,9 +59,15 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
 
 
 def detector(
-    predict: Predict, size: int = 640, threshold: float = 0.02, iou: float = 0.45, limit: int = 750, tight: bool = False
+    predict: Predict,
+    size: int = 640,
+    threshold: float = 0.02,
+    iou: float = 0.5,
+    limit: int = 750,
+    tight: bool = False,
+    vote_iou: float | None = 0.5,
 ) -> Detect:
-    """A detector of single pictures around a network."""
+    """A detector of single pictures around a network, with suppression and box voting as in a scan."""
 
     def detect(image: np.ndarray) -> Found:
         canvas, scale = letterbox(image, size, tight)
@@ -72,7 +79,8 @@ def detector(
         boxes = decode_boxes(deltas[chosen], anchors[chosen])
         kept = suppress(boxes, scores[chosen], iou)
         marks = decode_landmarks(points[chosen][kept], anchors[chosen][kept])
-        return Found(boxes[kept] / scale, scores[chosen][kept], marks / scale)
+        final = boxes[kept] if vote_iou is None else vote(boxes[kept], boxes, scores[chosen], vote_iou)
+        return Found(final / scale, scores[chosen][kept], marks / scale)
 
     return detect
 

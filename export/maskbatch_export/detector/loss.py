@@ -1,8 +1,8 @@
 """Which anchor learns which face, and the losses.
 
 Assignment follows TOOD (Feng et al. 2021, arXiv:2108.07755): anchors are ranked per face by score^a x IoU^b, the best learn it, and
-the score they learn is the IoU they reach, so that the ranking of detections knows about localisation. Scores: quality focal
-loss (Li et al. 2020, arXiv:2006.04388). Boxes: EIoU (Zhang et al. 2021, arXiv:2101.08158).
+the score they learn is the IoU they reach, so that the ranking of detections knows about localisation. Scores: cross-entropy with
+a focal factor on the background alone (as in VarifocalNet, Zhang et al. 2021, arXiv:2008.13367). Boxes: EIoU (Zhang et al. 2021, arXiv:2101.08158).
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def eiou_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class Targets:
     """What the anchors of one picture learn: ``score`` (A,), ``learns`` (A,) whether its score counts; and for the positive
-    anchors ``index``: their ``face`` in the crop and the weight ``quality``."""
+    anchors ``index``: their ``face`` in the crop and the ``weight`` of their boxes, 1 for the best of each face."""
 
     score: torch.Tensor
     learns: torch.Tensor
     index: torch.Tensor
     face: torch.Tensor
-    quality: torch.Tensor
+    weight: torch.Tensor
 
 
 @torch.no_grad()
@@ -139,10 +139,10 @@ def assign(
     owner, anchor, iou, rank = owner[wins], anchor[wins], iou[wins], rank[wins]
     top_rank = torch.zeros(len(targets)).scatter_reduce(0, owner, rank, "amax")
     top_iou = torch.zeros(len(targets)).scatter_reduce(0, owner, iou, "amax")
-    quality = rank / top_rank[owner].clamp(min=1e-9) * top_iou[owner]
-    score[anchor] = quality
+    weight = rank / top_rank[owner].clamp(min=1e-9)
+    score[anchor] = weight * top_iou[owner]
     learns[anchor] = True
-    return Targets(score, learns, anchor, real[owner], quality)
+    return Targets(score, learns, anchor, real[owner], weight)
 
 
 def detection_loss(
@@ -153,7 +153,7 @@ def detection_loss(
     scores = logits.detach().sigmoid()
     decoded = decode(deltas.detach(), anchors)
     target, learns = torch.zeros_like(logits), torch.ones_like(logits)
-    rows, index, wanted, marks, quality = [], [], [], [], []
+    rows, index, wanted, marks, weights = [], [], [], [], []
     for i, crop in enumerate(crops):
         found = assign(
             scores[i], decoded[i], anchors, torch.from_numpy(crop.boxes), torch.from_numpy(crop.ignored), settings
@@ -164,11 +164,12 @@ def detection_loss(
         index.append(found.index)
         wanted.append(torch.from_numpy(crop.boxes)[found.face])
         marks.append(torch.from_numpy(crop.landmarks)[found.face])
-        quality.append(found.quality * worth)
+        weights.append(found.weight * worth)
     row, anchor = torch.cat(rows), torch.cat(index)
-    truth, mark, weight = torch.cat(wanted), torch.cat(marks), torch.cat(quality)
+    truth, mark, weight = torch.cat(wanted), torch.cat(marks), torch.cat(weights)
     total = weight.sum().clamp(min=1.0)
-    focal = (target - logits.sigmoid()).abs().pow(settings.gamma)
+    # Positives count in full: a focal factor on them, whose targets are small for small faces, starves just those.
+    focal = torch.where(target > 0, torch.ones_like(logits), logits.sigmoid().pow(settings.gamma))
     score_loss = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focal * learns).sum() / total
     prior = anchors[anchor]
     box_loss = (eiou_loss(decode(deltas[row, anchor], prior), truth) * weight).sum() / total

@@ -12,17 +12,17 @@ from maskbatch_export.detector.evaluate import Detect, Found, detector, letterbo
 STRIDES = (8, 16, 32)
 
 
-def open_detector(spec: str, size: int = 640, nms_iou: float = 0.45) -> Detect:
-    """``FILE`` (ours), ``yunet=FILE`` or ``scrfd=FILE``."""
+def open_detector(spec: str, size: int = 640, nms_iou: float = 0.5) -> Detect:
+    """``FILE`` (ours, with ``nms_iou``), ``yunet=FILE`` or ``scrfd=FILE`` (with the 0.4 customary for them)."""
     kind, _, path = spec.rpartition("=")
     if kind == "yunet":
-        return yunet(Path(path), size, nms_iou)
+        return yunet(Path(path), size)
     if kind == "scrfd":
-        return scrfd(Path(path), size, nms_iou)
+        return scrfd(Path(path), size)
     return detector(onnx_predict(Path(path)), size, iou=nms_iou)
 
 
-def yunet(path: Path, size: int, nms_iou: float, threshold: float = 0.02) -> Detect:
+def yunet(path: Path, size: int, nms_iou: float = 0.4, threshold: float = 0.02) -> Detect:
     """YuNet through OpenCV's own wrapper."""
 
     def detect(image: np.ndarray) -> Found:
@@ -37,7 +37,7 @@ def yunet(path: Path, size: int, nms_iou: float, threshold: float = 0.02) -> Det
     return detect
 
 
-def scrfd(path: Path, size: int, nms_iou: float, threshold: float = 0.02) -> Detect:
+def scrfd(path: Path, size: int, nms_iou: float = 0.4, threshold: float = 0.02) -> Detect:
     """SCRFD with landmarks (nine outputs: scores, distances, landmarks per stride; two anchors per cell)."""
     session = open_session(path)
     name = session.get_inputs()[0].name

@@ -88,6 +88,34 @@ def load_average(model: keras.Model, path: Path) -> None:
             variable.assign(stored[variable.path])
 
 
+def blend(model: keras.Model, start: Path, path: Path, share: float) -> dict[str, np.ndarray]:
+    """Put ``share`` of the averaged weights and the rest of the starting weights into the model; the blended values.
+
+    Weights between a model and its fine-tuned child keep more of what the parent could do (WiSE-FT, Wortsman et al. 2022,
+    arXiv:2109.01903): here faces of few pixels, which the mask sets hardly have.
+    """
+    load_starting_weights(model, start)
+    parent = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in model.weights}
+    load_average(model, path)
+    for variable in model.weights:
+        tuned = keras.ops.convert_to_numpy(variable.value)
+        parent[variable.path] = (parent[variable.path] * (1 - share) + tuned * share).astype(np.float32)
+        variable.assign(parent[variable.path])
+    return parent
+
+
+def blend_run(run: Path, start: Path, share: float) -> None:
+    """Blend the weights in a run's checkpoint with the starting weights; the run then goes on from there."""
+    settings = json.loads((run / "settings.json").read_text())
+    model = build_model(Architecture.from_dict(settings["architecture"]))
+    values = {name: torch.from_numpy(v) for name, v in blend(model, start, run / "average.npz", share).items()}
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["weights"], state["average"] = values, {name: v.clone() for name, v in values.items()}
+    torch.save(state, run / "checkpoint.pt")
+    np.savez(run / "average.npz", **{name: v.numpy() for name, v in values.items()})
+    _log(run, {"event": "blend", "step": state["step"], "share": share})
+
+
 class Trainer:
     """Model, optimizer and moving average of one run."""
 
