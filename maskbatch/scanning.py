@@ -190,9 +190,9 @@ class _Run:
         extras = self.config.extras
         ours = [folder for folder in (extras.annotate, extras.crops) if folder is not None]
         discovery = discover(self.paths, limit=limit, exclude=ours)
-        for option, folder in (("--annotate", extras.annotate), ("--crops", extras.crops)):
-            if folder is not None:
-                check_output_folder(folder, discovery.roots.values(), option)
+        for option, drawn in (("--annotate", extras.annotate), ("--crops", extras.crops)):
+            if drawn is not None:
+                check_output_folder(drawn, discovery.roots.values(), option)
         sources = [rules.apply(source) for source in discovery.sources]
         if unmatched := rules.unused():
             self._note(f"the manifest names {len(unmatched)} paths that are no inputs, {unmatched[0]} among them")
