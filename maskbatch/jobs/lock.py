@@ -59,6 +59,7 @@ class Lock:
                 self.note = f"took over the lock of a run that ended without releasing it ({describe(holder)})"
             self._descriptor = descriptor
             self._beat()
+            os.ftruncate(descriptor, RECORD_BYTES)
         except BaseException as error:
             self._descriptor = None
             os.close(descriptor)

@@ -30,11 +30,12 @@ def load(data: bytes) -> Receipt:
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise DamagedReceiptError("wrong checksum")
     fields: dict[str, Any] = json.loads(body)
-    if fields.pop("version", None) != VERSION:
+    if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
         raise DamagedReceiptError("another version of maskbatch wrote it")
     try:
         results = tuple(PieceResult(**result) for result in fields.pop("results"))
         receipt = Receipt(results=results, **fields)
+        faces = sum(result.faces for result in results)
     except (TypeError, KeyError) as error:
         raise DamagedReceiptError(str(error)) from error
     for result in results:
@@ -42,6 +43,6 @@ def load(data: bytes) -> Receipt:
             result.error is not None and result.error not in INPUT_ERROR_CODES
         ):
             raise DamagedReceiptError(f"unknown status {result.status!r}")
-    if receipt.rows != sum(result.faces for result in results):
+    if receipt.rows != faces:
         raise DamagedReceiptError("rows and faces do not add up")
     return receipt

@@ -91,6 +91,7 @@ def write_video(path: Path, photo: Image, seconds: float, rate: int = 10) -> Non
 
 def make_archive(folder: Path, photo: Image, *, pictures: int = 6, video_s: float = 3.0, broken: bool = True) -> Path:
     """A folder with face pictures, a video (none if `video_s` is 0), and three files that cannot be read."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(pictures):
         write_jpeg(folder / f"{number % 2}" / f"p{number:04d}.jpg", face_picture(photo, number))
     if video_s:
