@@ -232,7 +232,7 @@ def _encode(path: Path, size: tuple[int, int], seconds: int, b_frames: int, key_
 
 
 def _scene(size: tuple[int, int], count: int) -> Iterator[Image]:
-    """People who walk by, one after the other; from a still photo panned slowly where there is no clip."""
+    """People in a corridor, and photos that pass through; a still photo panned slowly where there is no clip."""
     shared = shared_folder()
     if shared is None:
         photo = _covering(next(_photos(1, faces=True)), size[0] + 200, size[1])
@@ -241,14 +241,28 @@ def _scene(size: tuple[int, int], count: int) -> Iterator[Image]:
             yield np.ascontiguousarray(photo[:, x : x + size[0]])
         return
     clip = shared / "data" / "videos" / "one-by-one-person-detection.mp4"
+    faces = [_covering(photo, size[1] // 3, size[1] // 4) for photo in _photos(3, faces=True)]
     shown = 0
     for number, frame in enumerate(_frames(clip, count, every=1)):
         image = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
         while shown < min(count, (number + 1) * VIDEO_FPS // 10):  # the clip has ten frames a second
-            yield image
+            yield _with_faces(image, faces, shown)
             shown += 1
         if shown >= count:
             return
+
+
+def _with_faces(image: Image, faces: list[Image], index: int) -> Image:
+    """Photos of people pass through the picture, each at its own height and speed; often one of them is out of it."""
+    result = image.copy()
+    height, width = image.shape[:2]
+    for number, face in enumerate(faces):
+        x = (index * (number + 1) * width // 1000 + number * width // 3) % (2 * width)
+        y = height // 8 + number * height // 4
+        shown = min(face.shape[1], width - x)
+        if shown > 0:
+            result[y : y + face.shape[0], x : x + shown] = face[:, :shown]
+    return result
 
 
 def _frames(path: Path, count: int, every: int) -> Iterator[Image]:
