@@ -41,7 +41,8 @@ def build(
         size: side of the input; None, for any side, is possible with the globally pooled heads.
         dropout: before the last layer.
         start: where a MobileNetV2 begins: an ``.npz`` file of torchvision's arrays by name, ``"keras"`` for the weights
-            that Keras downloads, or None for random numbers.
+            that Keras downloads, a ``.keras`` file of an earlier run of the same architecture to go on from, or None for
+            random numbers.
 
     Raises:
         ModelError: an unknown name, or weights that do not fit.
@@ -50,6 +51,8 @@ def build(
 
     if name not in ARCHITECTURES:
         raise UsageError(f"unknown architecture {name!r}; there are: {', '.join(ARCHITECTURES)}")
+    if start is not None and str(start).endswith(".keras"):
+        return _from_earlier(build(name, size, dropout), Path(start))
     if name == "mobilenet-v2-flat" and size is None:
         raise UsageError("mobilenet-v2-flat needs one fixed size")
     if name == "small-cnn":
@@ -159,6 +162,16 @@ def load_torchvision(backbone: keras.Model, path: Path) -> None:
         raise ModelError(f"{path} does not hold torchvision's MobileNetV2: {error}") from error
 
 
+def _from_earlier(model: keras.Model, path: Path) -> keras.Model:
+    import keras
+
+    try:
+        model.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
+    except Exception as error:
+        raise ModelError(f"cannot go on from {path}: {error}") from error
+    return model
+
+
 def _load_keras_imagenet(backbone: keras.Model) -> None:
     import keras
 
@@ -243,7 +256,7 @@ def _fused_norm_class() -> type:
     import keras
     from torch.nn import functional
 
-    class _FusedTorchNorm(keras.layers.BatchNormalization):
+    class _FusedTorchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
         def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
             batch = inputs.permute(0, 3, 1, 2)
             learns = bool(training) and self.trainable

@@ -56,7 +56,7 @@ def degrade(
     if rng.random() < 0.30 * strength:
         done, code = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 85))))
         if done:
-            small = cv2.imdecode(code, cv2.IMREAD_COLOR)
+            small = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
     if small.shape[0] != size:
         small = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.array(small, np.uint8)

@@ -102,7 +102,9 @@ def train(
     architecture: Annotated[Architecture, typer.Option(help="Network.")] = Architecture.MOBILENET,
     start: Annotated[
         str | None,
-        typer.Option(help="ImageNet weights: an .npz of torchvision's arrays, `keras` (downloads them), or none."),
+        typer.Option(
+            help="Where to begin: an .npz of torchvision's ImageNet arrays, `keras` (downloads its own), or an earlier run's .keras."
+        ),
     ] = None,
     wider: Annotated[
         Path | None, typer.Option(help="WIDER FACE folder; its faces become further without_mask.")
@@ -127,6 +129,10 @@ def train(
         typer.Option(help="Turn, shift, zoom and shear by Keras layers, not by one OpenCV warp (faster on a CPU)."),
     ] = False,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validation by group with so many folds; one run each.")] = 0,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.9999, help="Momentum of the weight average; 0 is off.")
+    ] = 0.995,
+    keep_last: Annotated[bool, typer.Option(help="Keep the last epoch, not the best validated one.")] = False,
     with_validation: Annotated[
         bool, typer.Option(help="Learn from the validation part too; the last epoch is kept.")
     ] = False,
@@ -164,6 +170,8 @@ def train(
             seed=seed,
             folds=folds,
             fold=fold,
+            average=average,
+            keep_last=keep_last,
             with_validation=with_validation,
             recipe=recipe,
         )
@@ -238,7 +246,7 @@ def quantize(
     out: Annotated[Path, typer.Option(help="ONNX file to write, e.g. NAME.int8.onnx.")],
     data: Annotated[list[Path], typer.Option(help="Pascal VOC folder; train calibrates, test compares; repeatable.")],
     variant: Annotated[Variant, typer.Option(help="int8 for CPUs, fp16 for GPUs.")] = Variant.INT8,
-    calibration: Annotated[int, typer.Option(min=1, help="How many training crops set the ranges of INT8.")] = 384,
+    calibration: Annotated[int, typer.Option(min=1, help="How many training crops set the ranges of INT8.")] = 128,
 ) -> None:
     """Make a faster variant; one that loses more than half a point of macro-F1 is refused."""
     from maskbatch_export.onnx_files import context_of

@@ -53,10 +53,10 @@ def group_near_duplicates(paths: Sequence[Path], near_bits: int = NEAR_BITS) -> 
         return index
 
     packed, packed_mirrored = np.packbits(hashes, axis=1), np.packbits(mirrored, axis=1)
-    for index in np.flatnonzero(readable):
+    for index in np.flatnonzero(readable).tolist():
         for other in (packed, packed_mirrored):
             distance = np.bitwise_count(other[: index + 1] ^ packed[index]).sum(axis=1)
             for match in np.flatnonzero((distance <= near_bits) & readable[: index + 1]):
-                first, second = sorted((root(int(index)), root(int(match))))
+                first, second = sorted((root(index), root(int(match))))
                 parent[second] = first
     return [root(index) for index in range(len(paths))]

@@ -125,7 +125,8 @@ def expected_calibration_error(result: Judgement, bins: int = 10) -> float:
 def by_size(result: Judgement) -> list[tuple[str, Judgement]]:
     """The judgement in bins of the longer side of the annotated box, in pixels."""
     faces = result.faces
-    side = np.maximum(faces["xmax"] - faces["xmin"], faces["ymax"] - faces["ymin"]).to_numpy(float)
+    corners = faces[["xmin", "ymin", "xmax", "ymax"]].to_numpy(float)
+    side = (corners[:, 2:] - corners[:, :2]).max(axis=1)
     out = []
     for low, high in itertools.pairwise(SIZE_BINS):
         mask = (side >= low) & (side < high)

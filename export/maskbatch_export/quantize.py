@@ -207,6 +207,9 @@ def _pixels_as_floats(model: onnx.ModelProto) -> str:
     size = graph.input[0].type.tensor_type.shape.dim[1].dim_value
     for old_node in cut:
         graph.node.remove(old_node)
+    needed = {name for rest in graph.node for name in rest.input}
+    for entry in [entry for entry in graph.initializer if entry.name not in needed]:
+        graph.initializer.remove(entry)
     first = pad if pad is not None else node
     first.input[0] = "pixels"
     del graph.input[:]

@@ -86,9 +86,9 @@ def _text(data: FaceTable, summary: dict[str, Any], stem: str) -> str:
     )
     parts = faces["group"].map(part_of_group)
     rows = []
-    for part in ("train", "val", "test"):
-        chosen = faces[parts == part]
-        rows.append([part, chosen["group"].nunique(), *(int((chosen["label"] == x).sum()) for x in LABELS)])
+    for name in ("train", "val", "test"):
+        chosen = faces[parts == name]
+        rows.append([name, chosen["group"].nunique(), *(int((chosen["label"] == x).sum()) for x in LABELS)])
     text.append(table(["part", "groups", *LABELS], rows))
     text.append(f"## Problems ({len(data.problems)})\n")
     if len(data.problems):
@@ -102,8 +102,10 @@ def _text(data: FaceTable, summary: dict[str, Any], stem: str) -> str:
 
 
 def _sides(faces: pd.DataFrame) -> pd.Series:
-    sides: pd.Series = np.maximum(faces["xmax"] - faces["xmin"], faces["ymax"] - faces["ymin"])
-    return sides
+    import pandas as pd
+
+    extent = pd.DataFrame({"w": faces["xmax"] - faces["xmin"], "h": faces["ymax"] - faces["ymin"]})
+    return extent.max(axis=1)
 
 
 def _plots(faces: pd.DataFrame, out: Path) -> None:

@@ -56,6 +56,8 @@ class TrainConfig:
         split_seed: of the split by group.
         folds: number of cross-validation folds; 0 uses the 70/15/15 split.
         fold: which fold is held back for validation.
+        keep_last: keep the last epoch, where the cosine has ended, and not the one of the best validation macro-F1,
+            which is a matter of a few faces.
         with_validation: train on the validation part too, once a recipe is chosen; the last epoch is kept.
         recipe: how crops are drawn.
     """
@@ -79,6 +81,7 @@ class TrainConfig:
     split_seed: int = 0
     folds: int = 0
     fold: int = 0
+    keep_last: bool = False
     with_validation: bool = False
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -122,8 +125,10 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
     table = read_tables([Path(path) for path in config.data])
     parts = parts_of(table.faces, config)
     learn = cut_patches(table.faces[parts == "train"])
-    check_part = "train" if config.with_validation else "val"
-    check = cut_patches(table.faces[parts == check_part])
+    held = table.faces[parts == "val"]
+    if config.with_validation:  # only to see that the run is alive: these faces are being learned from
+        held = table.faces[parts == "train"].sample(frac=1.0, random_state=0).head(400)
+    check = cut_patches(held)
     missing = [name for index, name in enumerate(LABELS) if index not in learn.labels]
     if missing:
         raise UsageError(f"no face of {', '.join(missing)} in the training part")
@@ -179,7 +184,7 @@ class _Run:
         return TrainResult(self.folder / "best.keras", self.best[1], self.best[0])
 
     def _stopped(self, head_epochs: int) -> bool:
-        if self.config.patience == 0 or self.config.with_validation:
+        if self.config.patience == 0 or self.config.keep_last or self.config.with_validation:
             return False
         since = len(self.history) - 1 - max(self.best[1], head_epochs)
         return len(self.history) > head_epochs and since >= self.config.patience
@@ -215,7 +220,7 @@ class _Run:
         fitted = self.model.fit(dataset, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False)
         with averaged(self.model) if self.config.average else contextlib.nullcontext():
             scores = self._validate()
-            if scores["val_macro_f1"] >= self.best[0] or self.config.with_validation:
+            if scores["val_macro_f1"] >= self.best[0] or self.config.keep_last or self.config.with_validation:
                 self.best = (scores["val_macro_f1"], epoch)
                 self._keep()
         seconds = time.monotonic() - start
@@ -256,7 +261,7 @@ class _Run:
         temporary.replace(self.folder / "best.keras")
 
     def _save(self, epochs_done: int) -> None:
-        arrays = {f"model{i}": _numpy(v) for i, v in enumerate(self.model.variables)}
+        arrays: dict[str, Any] = {f"model{i}": _numpy(v) for i, v in enumerate(self.model.variables)}
         arrays |= {f"optimizer{i}": _numpy(v) for i, v in enumerate(self.model.optimizer.variables)}
         state = {"epochs": epochs_done, "best": self.best, "history": self.history}
         temporary = self.folder / "checkpoint.tmp.npz"
@@ -305,7 +310,7 @@ class _Run:
 def _dataset(batches: Batches, epoch: int, steps: int, size: int) -> Any:
     import keras
 
-    class _Epoch(keras.utils.PyDataset):
+    class _Epoch(keras.utils.PyDataset):  # type: ignore[misc]
         def __len__(self) -> int:
             return steps
 
