@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -43,21 +44,25 @@ class Recipe:
     least_side: float = 3.0
 
 
-def _zoom(rng: np.random.Generator, small: bool) -> float:
-    """Scale relative to the evaluation's (long side to 640 pixels)."""
-    if small:
-        return float(np.exp(rng.uniform(np.log(0.35), np.log(1.1))))
+Zoom = Literal["any", "small", "near"]
+
+
+def _zoom(rng: np.random.Generator, kind_of_zoom: Zoom) -> float:
+    """Scale relative to the evaluation's (long side to 640 pixels): anything, for a mosaic's parts, or near the evaluation's."""
+    if kind_of_zoom != "any":
+        low, high = (0.35, 1.1) if kind_of_zoom == "small" else (0.7, 1.35)
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
     kind = rng.random()
     low, high = (0.6, 1.5) if kind < 0.75 else (0.25, 0.6) if kind < 0.9 else (1.5, 2.5)
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def window(
-    picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: Recipe, small: bool = False
+    picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: Recipe, zoom: Zoom = "any"
 ) -> Crop:
     """A window of ``width`` x ``height`` from the zoomed, perhaps mirrored picture; black where the picture ends."""
     tall, wide = picture.image.shape[:2]
-    scale = SCALE_OF / max(tall, wide) * _zoom(rng, small)
+    scale = SCALE_OF / max(tall, wide) * _zoom(rng, zoom)
     scale_x, scale_y = scale * np.exp(rng.uniform(-0.08, 0.08, 2))
     flip = rng.random() < 0.5
     anchor = rng.random(2)
@@ -100,7 +105,7 @@ def mosaic(pictures: Sequence[Picture], rng: np.random.Generator, recipe: Recipe
     parts = []
     places = ((0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y))
     for picture, (left, top, width, height) in zip(pictures, places, strict=True):
-        crop = window(picture, width, height, rng, recipe, small=True)
+        crop = window(picture, width, height, rng, recipe, zoom="small")
         canvas[top : top + height, left : left + width] = crop.image
         move = np.array([left, top], np.float32)
         parts.append((crop.boxes + np.tile(move, 2), crop.ignored, crop.landmarks + move))
@@ -160,12 +165,12 @@ class Sampler:
         return pool[int(rng.integers(len(pool)))]
 
     def crop(self, rng: np.random.Generator, plain: bool = False) -> Crop:
-        """One crop; ``plain`` leaves out mosaics and damage."""
+        """One crop; ``plain`` leaves out mosaics and damage and stays near the evaluation's scale."""
         recipe = self.recipe
         if not plain and rng.random() < recipe.mosaic:
             crop = mosaic([self._draw(rng) for _ in range(4)], rng, recipe)
         else:
-            crop = window(self._draw(rng), recipe.size, recipe.size, rng, recipe)
+            crop = window(self._draw(rng), recipe.size, recipe.size, rng, recipe, "near" if plain else "any")
         image = relight(crop.image, rng) if rng.random() < 0.7 else crop.image
         if not plain:
             image = damage(image, rng, recipe.damage)

@@ -45,6 +45,8 @@ def train(
     seed: int = 0,
     threads: int = 1,
     validate_minutes: float = 15.0,
+    begin_at: Annotated[Path | None, typer.Option(help="Weights to begin at (average.npz of another run).")] = None,
+    plain_share: Annotated[float, typer.Option(help="Last share of the time without mosaics and damage.")] = 0.12,
 ) -> None:
     """Fine-tune the starting model (PyTorch backend)."""
     _torch_backend(threads)
@@ -68,25 +70,36 @@ def train(
         rate=rate,
         batch=batch,
         seed=seed,
+        plain_share=plain_share,
         architecture=Architecture(stem=stem, refine=tuple(filter(None, refine.split(",")))),
         recipe=Recipe(size=size),
     )
-    run_training(settings, run, data, start, teacher, validate_minutes)
+    run_training(settings, run, data, start, teacher, validate_minutes, begin_at)
 
 
 @app.command()
 def blend(
-    run: Annotated[
-        Path, typer.Option(help="Folder of a stopped run; its checkpoint is changed in place.", exists=True)
-    ],
+    run: Annotated[Path, typer.Option(help="Folder of a run.", exists=True)],
     start: StartOption,
-    share: Annotated[float, typer.Option(help="Share of the trained weights.", min=0.0, max=1.0)] = 0.8,
+    out: Annotated[Path, typer.Option(help="Folder for the mixed weights; `train --begin-at` and `export` read it.")],
+    backbone: Annotated[float, typer.Option(help="Share of the trained weights in the backbone.", min=0, max=1)] = 0.85,
+    rest: Annotated[float, typer.Option(help="Their share in pyramid, context and heads.", min=0, max=1)] = 0.65,
 ) -> None:
-    """Mix a run's weights with the starting weights, to go on from there (`train` with the same folder)."""
+    """Mix a run's averaged weights with the starting weights."""
     _torch_backend(1)
-    from maskbatch_export.detector.train import blend_run
+    import json
 
-    blend_run(run, start, share)
+    import numpy as np
+
+    from maskbatch_export.detector.model import Architecture, build_model
+    from maskbatch_export.detector.train import blend as mix
+
+    settings = (run / "settings.json").read_text()
+    model = build_model(Architecture.from_dict(json.loads(settings)["architecture"]))
+    values = mix(model, start, run / "average.npz", backbone, rest)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "settings.json").write_text(settings)
+    np.savez(out / "average.npz", **values)
 
 
 def _metadata(architecture: object, threshold: float, nms_iou: float, version: str) -> dict[str, object]:

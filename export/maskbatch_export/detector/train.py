@@ -88,32 +88,28 @@ def load_average(model: keras.Model, path: Path) -> None:
             variable.assign(stored[variable.path])
 
 
-def blend(model: keras.Model, start: Path, path: Path, share: float) -> dict[str, np.ndarray]:
-    """Put ``share`` of the averaged weights and the rest of the starting weights into the model; the blended values.
+BACKBONE = ("stem", "stage", "refine")
+
+
+def blend(model: keras.Model, start: Path, path: Path, backbone: float, rest: float) -> dict[str, np.ndarray]:
+    """Mix averaged weights with the starting weights and put them into the model; the mixed values by variable path.
 
     Weights between a model and its fine-tuned child keep more of what the parent could do (WiSE-FT, Wortsman et al. 2022,
     arXiv:2109.01903): here faces of few pixels, which the mask sets hardly have.
+
+    Args:
+        backbone: share of the fine-tuned weights in the backbone.
+        rest: their share in pyramid, context modules and heads.
     """
     load_starting_weights(model, start)
-    parent = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in model.weights}
+    mixed = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in model.weights}
     load_average(model, path)
     for variable in model.weights:
+        share = backbone if variable.path.startswith(BACKBONE) else rest
         tuned = keras.ops.convert_to_numpy(variable.value)
-        parent[variable.path] = (parent[variable.path] * (1 - share) + tuned * share).astype(np.float32)
-        variable.assign(parent[variable.path])
-    return parent
-
-
-def blend_run(run: Path, start: Path, share: float) -> None:
-    """Blend the weights in a run's checkpoint with the starting weights; the run then goes on from there."""
-    settings = json.loads((run / "settings.json").read_text())
-    model = build_model(Architecture.from_dict(settings["architecture"]))
-    values = {name: torch.from_numpy(v) for name, v in blend(model, start, run / "average.npz", share).items()}
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
-    state["weights"], state["average"] = values, {name: v.clone() for name, v in values.items()}
-    torch.save(state, run / "checkpoint.pt")
-    np.savez(run / "average.npz", **{name: v.numpy() for name, v in values.items()})
-    _log(run, {"event": "blend", "step": state["step"], "share": share})
+        mixed[variable.path] = (mixed[variable.path] * (1 - share) + tuned * share).astype(np.float32)
+        variable.assign(mixed[variable.path])
+    return mixed
 
 
 class Trainer:
@@ -136,6 +132,11 @@ class Trainer:
         self.average = {name: t.detach().clone() for name, t in self.tensors.items()}
         self.step, self.seconds = 0, 0.0
         self.anchors = torch.from_numpy(make_anchors(settings.recipe.size, settings.recipe.size))
+
+    def begin(self, path: Path) -> None:
+        """Start from these weights (``.npz`` by variable path)."""
+        load_average(self.model, path)
+        self.average = {name: t.detach().clone() for name, t in self.tensors.items()}
 
     def rate(self) -> float:
         """Learning rate now: linear warm-up, then a cosine over the run's time."""
@@ -227,11 +228,24 @@ def validate(trainer: Trainer, pictures: list[Picture]) -> dict[str, Any]:
     return figures
 
 
-def train(settings: TrainSettings, run: Path, data: Path, start: Path, teacher: Path, validate_minutes: float) -> None:
-    """Train for ``settings.minutes``, or what is left of them where ``run`` holds a checkpoint."""
+def train(
+    settings: TrainSettings,
+    run: Path,
+    data: Path,
+    start: Path,
+    teacher: Path,
+    validate_minutes: float,
+    begin_at: Path | None = None,
+) -> None:
+    """Train for ``settings.minutes``, or what is left of them where ``run`` holds a checkpoint.
+
+    A new run begins at the starting weights, or at ``begin_at``, averaged or blended weights of another run.
+    """
     run.mkdir(parents=True, exist_ok=True)
     (run / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
     trainer = Trainer(settings, run, start)
+    if begin_at is not None:
+        trainer.begin(begin_at)
     resumed = trainer.resume()
     pictures = distil_landmarks(read_pictures(data, "train"), teacher, run / "landmarks.npz")
     held_out = read_pictures(data, "val")
