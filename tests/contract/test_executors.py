@@ -28,6 +28,8 @@ from maskbatch.jobs.executors.ray import Shares, connect, shares
 from maskbatch.progress import Progress, SilentReporter
 from maskbatch.scanning import ScanSummary, scan
 
+pytestmark = pytest.mark.timeout(900)  # Ray takes its time to start on a busy machine
+
 with_processes = pytest.param("processes", id="processes")
 with_ray = pytest.param("ray", id="ray", marks=pytest.mark.ray)
 EXECUTORS = [pytest.param("inline", id="inline"), with_processes, with_ray]
