@@ -66,8 +66,8 @@ class Batches:
         rng = np.random.default_rng((self.seed, epoch, step))
         chosen = rng.choice(len(LABELS), self.batch, p=self.class_share)
         images = np.empty((self.batch, size, size, 3), np.uint8)
-        for position, label in enumerate(chosen.tolist()):
-            images[position] = self._draw(label, size, rng)
+        for position in range(self.batch):
+            images[position] = self._draw(int(chosen[position]), size, rng)
         if self.extra is not None and len(self.extra):
             for position in np.flatnonzero(rng.random(self.batch) < recipe.extra):
                 images[position] = self._cut(self.extra, int(rng.integers(len(self.extra))), size, rng)
