@@ -108,7 +108,7 @@ def test_an_output_that_a_node_does_not_see_is_refused(
         ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {out} && exec {start}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         assert _joined(cluster, 2)

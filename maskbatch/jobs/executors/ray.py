@@ -197,7 +197,8 @@ def import_ray() -> Any:
     """Ray, told beforehand what it only reads when it is imported; raises MissingExtraError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's own 30 s are too short for a busy machine
+    for patience in ("RAY_raylet_start_wait_time_s=120", "RAY_agent_register_timeout_ms=120000"):
+        os.environ.setdefault(*patience.split("="))  # Ray's own 30 s are too short for a busy machine
     try:
         import ray
     except ImportError as error:
