@@ -42,7 +42,42 @@ _FOLDER_DATE = re.compile(
 )
 _CAMERA_WORD = re.compile(r"(?<![a-z])(?:cam(?:era)?|ch(?:annel|an)?|ipc)[ _-]?\d+", re.IGNORECASE)
 _NO_CAMERA = frozenset(
-    ["video", "videos", "vid", "clip", "clips", "rec", "record", "recording", "recordings", "footage", "win", "pxl", "img", "image", "images", "mvi", "mov", "movie", "dav", "main", "sub", "stream", "mainstream", "substream", "media", "archive", "export", "out", "data", "cctv", "nvr", "dvr", "screenshot", "snapshot"]
+    [
+        "video",
+        "videos",
+        "vid",
+        "clip",
+        "clips",
+        "rec",
+        "record",
+        "recording",
+        "recordings",
+        "footage",
+        "win",
+        "pxl",
+        "img",
+        "image",
+        "images",
+        "mvi",
+        "mov",
+        "movie",
+        "dav",
+        "main",
+        "sub",
+        "stream",
+        "mainstream",
+        "substream",
+        "media",
+        "archive",
+        "export",
+        "out",
+        "data",
+        "cctv",
+        "nvr",
+        "dvr",
+        "screenshot",
+        "snapshot",
+    ]
 )
 _TAIL_WORDS = frozenset({"main", "sub", "mainstream", "substream", "stream", "rec", "record", "rotating"})
 _DIRECTIVES = {

@@ -100,7 +100,7 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(
     table = pq.read_table(io.BytesIO(made.pop())).to_pandas()
     order = {source.name: rank for rank, source in enumerate(sources)}
     keys = [
-        (order[str(s)], -1 if f is None or f != f else f, k)
+        (order[str(s)], -1 if np.isnan(f) else f, k)
         for s, f, k in zip(table.source, table.frame, table.face, strict=True)
     ]
     assert keys == sorted(keys)

@@ -79,13 +79,16 @@ def train(
 
 @app.command()
 def blend(
-    run: Annotated[Path, typer.Option(help="Folder of a run.", exists=True)],
+    part: Annotated[
+        list[str],
+        typer.Option(
+            help="RUN:BACKBONE:REST, a run's folder, its share in the backbone and in all else; may be repeated."
+        ),
+    ],
     start: StartOption,
     out: Annotated[Path, typer.Option(help="Folder for the mixed weights; `train --begin-at` and `export` read it.")],
-    backbone: Annotated[float, typer.Option(help="Share of the trained weights in the backbone.", min=0, max=1)] = 0.85,
-    rest: Annotated[float, typer.Option(help="Their share in pyramid, context and heads.", min=0, max=1)] = 0.65,
 ) -> None:
-    """Mix a run's averaged weights with the starting weights."""
+    """Mix the averaged weights of runs with the starting weights, which get the share that is left."""
     _torch_backend(1)
     import json
 
@@ -94,9 +97,12 @@ def blend(
     from maskbatch_export.detector.model import Architecture, build_model
     from maskbatch_export.detector.train import blend as mix
 
-    settings = (run / "settings.json").read_text()
-    model = build_model(Architecture.from_dict(json.loads(settings)["architecture"]))
-    values = mix(model, start, run / "average.npz", backbone, rest)
+    parts = []
+    for text in part:
+        run, backbone, rest = text.rsplit(":", 2)
+        parts.append((Path(run) / "average.npz", float(backbone), float(rest)))
+    settings = (parts[0][0].parent / "settings.json").read_text()
+    values = mix(build_model(Architecture.from_dict(json.loads(settings)["architecture"])), start, parts)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(settings)
     np.savez(out / "average.npz", **values)

@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,24 +91,28 @@ def load_average(model: keras.Model, path: Path) -> None:
 BACKBONE = ("stem", "stage", "refine")
 
 
-def blend(model: keras.Model, start: Path, path: Path, backbone: float, rest: float) -> dict[str, np.ndarray]:
-    """Mix averaged weights with the starting weights and put them into the model; the mixed values by variable path.
+def blend(model: keras.Model, start: Path, parts: Sequence[tuple[Path, float, float]]) -> dict[str, np.ndarray]:
+    """Mix the weights of fine-tuned runs with the starting weights and put them into the model; the mixed values by variable path.
 
     Weights between a model and its fine-tuned child keep more of what the parent could do (WiSE-FT, Wortsman et al. 2022,
-    arXiv:2109.01903): here faces of few pixels, which the mask sets hardly have.
+    arXiv:2109.01903): here faces of few pixels, which the mask sets hardly have. Children that share their way average well, too.
 
     Args:
-        backbone: share of the fine-tuned weights in the backbone.
-        rest: their share in pyramid, context modules and heads.
+        parts: for every run its averaged weights, their share in the backbone, and their share in pyramid, context modules and
+            heads. The starting weights get what is left.
     """
     load_starting_weights(model, start)
-    mixed = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in model.weights}
-    load_average(model, path)
+    parent = {v.path: np.array(keras.ops.convert_to_numpy(v.value)) for v in model.weights}
+    mixed = {}
+    sources = [(np.load(path), backbone, rest) for path, backbone, rest in parts]
     for variable in model.weights:
-        share = backbone if variable.path.startswith(BACKBONE) else rest
-        tuned = keras.ops.convert_to_numpy(variable.value)
-        mixed[variable.path] = (mixed[variable.path] * (1 - share) + tuned * share).astype(np.float32)
-        variable.assign(mixed[variable.path])
+        name = variable.path
+        shares = [backbone if name.startswith(BACKBONE) else rest for _, backbone, rest in sources]
+        value = parent[name] * (1 - sum(shares))
+        for (stored, _, _), share in zip(sources, shares, strict=True):
+            value = value + stored[name] * share
+        mixed[name] = value.astype(np.float32)
+        variable.assign(mixed[name])
     return mixed
 
 

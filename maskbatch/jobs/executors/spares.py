@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
@@ -71,6 +72,7 @@ def _spawn(board_entries: int, preload: str) -> Started:
     board = context.RawArray(ctypes.c_uint32, board_entries)
     process = context.Process(target=_main, args=(theirs, board, preload), name="maskbatch-worker", daemon=True)
     # Ctrl-C reaches the whole group, but the parent decides: a worker inherits the blocked signal from its first instruction on.
+    resource_tracker.ensure_running()  # the first start would start it, and that unblocks the signal (CPython's ensure_running)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with _without_main():
@@ -97,6 +99,7 @@ def _without_main() -> Iterator[None]:
 
 def _main(connection: Connection, board: Any, preload: str) -> None:
     """Runs in the new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     if preload:
