@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
@@ -45,7 +45,7 @@ class S3Server:
         if busy:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(BUSY)))])
-            return [BUSY]
+            return [] if method == "HEAD" else [BUSY]
         self.before(method, path)
         answer: Iterable[bytes] = self._application(environ, start_response)
         return answer
@@ -101,7 +101,9 @@ def running_s3() -> Iterator[S3Server]:
     os.environ.update(settings)
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        s3fs.S3FileSystem().mkdir(BUCKET)
+        with suppress(FileExistsError):  # moto's buckets live as long as the process
+            s3fs.S3FileSystem().mkdir(BUCKET)
+        application.clear()
         yield application
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

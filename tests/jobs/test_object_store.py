@@ -26,7 +26,7 @@ from maskbatch.jobs.units import make_unit
 from maskbatch.sources.backoff import Patience
 from maskbatch.types import Piece, PieceResult, Source, UnitRows, WorkUnit
 
-HASTE = Patience(attempts=5, first_s=0.01, longest_s=0.02)
+HASTE = Patience(attempts=9, first_s=0.01, longest_s=0.02)
 
 
 @pytest.fixture(scope="module")
