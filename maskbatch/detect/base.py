@@ -212,6 +212,8 @@ class LetterboxDetector:
         kept = boxes[keep]
         if self._vote_iou is not None:
             kept = vote(kept, boxes, candidates.scores[order], self._vote_iou)
+            apart = nms(kept, self._nms_iou)  # two boxes may have been voted onto the same face
+            kept, keep = kept[apart], keep[apart]
         order = order[keep]
         height, width = image.shape[:2]
         to_image = np.array([1 / scales[0], 1 / scales[1]] * 2, np.float32)
