@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -117,7 +118,7 @@ class Bench:
         growth = self._growth()
         return {
             "machine": machine(),
-            "command": "python benchmarks/throughput.py " + " ".join(_public(sys.argv[1:])),
+            "command": "python benchmarks/throughput.py " + shlex.join(_public(sys.argv[1:])),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "took_s": round(time.time() - started),
             "device": self._device.name,

@@ -79,7 +79,7 @@ class Execution:
         workers: processes; 0 is one per core (CPU) or per GPU.
         executor: ``auto`` is ``processes``; ``inline`` works in this process, without isolation.
         batch_size: pictures per detector call and faces per classifier call; 0 is what suits the device.
-        prefetch_mb: megabytes of decoded pictures that wait for the models, per worker.
+        prefetch_mb: megabytes of decoded pictures that wait for the models, per worker; 0 is what suits the device.
         decode_threads: threads per worker that read and decode ahead; 0 is what suits the device.
         timeout_s: a worker that shows no progress for so long is killed.
         max_memory_mb: a worker whose resident memory exceeds it is killed; 0 is no limit.
@@ -92,7 +92,7 @@ class Execution:
     workers: int = 0
     executor: ExecutorName = "auto"
     batch_size: int = 0
-    prefetch_mb: int = 64
+    prefetch_mb: int = 0
     decode_threads: int = 0
     timeout_s: float = 120.0
     max_memory_mb: int = 4096

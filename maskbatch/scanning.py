@@ -439,8 +439,10 @@ def _with_workers(config: ScanConfig, device: Device) -> ScanConfig:
     if not workers and execution.executor != "ray":  # which counts the cluster's
         workers = os.cpu_count() or 1 if device.name == "cpu" else 1
     threads = execution.decode_threads or device.decode_threads
+    prefetch_mb = execution.prefetch_mb or device.prefetch_mb
     return dataclasses.replace(
-        config, execution=dataclasses.replace(execution, workers=workers, decode_threads=threads)
+        config,
+        execution=dataclasses.replace(execution, workers=workers, decode_threads=threads, prefetch_mb=prefetch_mb),
     )
 
 

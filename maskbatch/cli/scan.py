@@ -165,9 +165,11 @@ def scan(
     prefetch: Annotated[
         int,
         typer.Option(
-            min=1, help="Megabytes of decoded pictures that may wait for the models, per worker.", rich_help_panel=SPEED
+            min=0,
+            help="Megabytes of decoded pictures that may wait for the models, per worker; 0 suits the device.",
+            rich_help_panel=SPEED,
         ),
-    ] = 64,
+    ] = 0,
     decode_threads: Annotated[
         int,
         typer.Option(

@@ -24,6 +24,7 @@ from maskbatch.sources.videos import VideoReader
 from maskbatch.types import Frame, Piece, PieceResult, Problem, Report, WorkUnit
 
 HASH_BLOCK = 1 << 20
+DEFAULT_PREFETCH_MB = 16
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Decoder:
     @contextmanager
     def events(self) -> Iterator[Iterator[Decoded]]:
         """The events in order; the threads have ended when the block is left, whatever happened in it."""
-        queue: ByteQueue[Decoded] = ByteQueue(self._config.execution.prefetch_mb << 20)
+        queue: ByteQueue[Decoded] = ByteQueue((self._config.execution.prefetch_mb or DEFAULT_PREFETCH_MB) << 20)
         thread = threading.Thread(target=self._produce, args=(queue,), name="maskbatch-decode", daemon=True)
         thread.start()
         try:
