@@ -72,6 +72,7 @@ def test_a_fault_at_any_file_operation_costs_no_finished_unit(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_file_operation_of_a_larger_run(archive: Path, clean: bytes, tmp_path: Path, fault: int) -> None:
     assert fail_everywhere(archive, clean, tmp_path, fault, every_write=True) > 150
