@@ -254,7 +254,7 @@ def quantize(
 
     context = context_of(_existing(model))
     sample = _crops(data, Part.TRAIN, calibration, context)[0]
-    crops, labels = _crops(data, Part.TEST, 0, context)
+    crops, labels = _crops(data, Part.TEST, 0, context, jitters=(0.0, 1.0, 1.0))
     found = make_variant(model, out, variant.value, sample, crops, labels)
     typer.echo(
         f"{out}: macro-F1 {found.macro_f1:.4f} (float32 {found.macro_f1_float:.4f}), same label {found.agreement:.2%}, "
@@ -322,8 +322,12 @@ def _part(data: list[Path], part: Part) -> pd.DataFrame:
     return faces[faces["group"].map(part_of_group) == part.value]
 
 
-def _crops(data: list[Path], part: Part, count: int, context: float) -> tuple[Any, Any]:
-    """`count` crops of a part (0 is all), always the same, and their classes."""
+def _crops(
+    data: list[Path], part: Part, count: int, context: float, jitters: tuple[float, ...] = (0.0,)
+) -> tuple[Any, Any]:
+    """`count` faces of a part (0 is all), always the same, once for each of `jitters`, and their classes."""
+    import numpy as np
+
     from maskbatch_export.data import cut_patches
 
     faces = _part(data, part)
@@ -332,4 +336,5 @@ def _crops(data: list[Path], part: Part, count: int, context: float) -> tuple[An
     if 0 < count < len(faces):
         faces = faces.sample(count, random_state=0)
     patches = cut_patches(faces)
-    return patches.crops(context, 128), patches.labels
+    views = [patches.crops(context, 128, jitter, seed) for seed, jitter in enumerate(jitters)]
+    return np.concatenate(views), np.tile(patches.labels, len(jitters))

@@ -191,7 +191,7 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
     groups = result.faces["group"].nunique()
     parts = ["\n".join(f"- {key}: {value}" for key, value in summary["about"].items()), "\n## The figures\n"]
     parts.append(
-        f"{len(result.labels)} faces of {groups} near-duplicate groups, none of which the model was trained or chosen "
+        f"{len(result.labels)} faces of {groups} near-duplicate groups, none of which the model was trained "
         "on. Intervals are 95 % bootstrap intervals over groups.\n"
     )
     header = ["figure", "annotated boxes", "95 % interval", "target"]

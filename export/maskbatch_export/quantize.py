@@ -140,7 +140,9 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
         entry = _pixels_as_floats(model)
         onnx.save(model, plain)
         scale, zero = np.array(1 / 127.5, np.float32), np.array(128, np.uint8)
-        override = {"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero}
+        overrides = {entry: [{"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero}]}
+        for name, (low, high) in _linear_ranges(model, entry, calibration).items():
+            overrides[name] = [{"quant_type": QuantType.QUInt8, "rmin": low, "rmax": high}]
         quantize_static(
             str(plain),
             str(quantised),
@@ -151,12 +153,40 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=_head_nodes(model),
-            extra_options={"TensorQuantOverrides": {entry: [override]}},
+            extra_options={"TensorQuantOverrides": overrides},
         )
         result = onnx.load(quantised)
     _bytes_in(result, entry)
     onnx.checker.check_model(result)
     return result
+
+
+TAIL = 1e-4
+"""Share of the values at either end that the range of a linear layer's output leaves out."""
+
+
+def _linear_ranges(
+    model: onnx.ModelProto, entry: str, calibration: NDArray[np.uint8]
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Ranges of the tensors that no ReLU6 bounds: a few outliers must not cost all other values their resolution."""
+    import onnx
+    import onnxruntime
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    bounded = {name for node in model.graph.node if node.op_type in ("Clip", "Relu", "Softmax") for name in node.input}
+    conv_or_add = [node.output[0] for node in model.graph.node if node.op_type in ("Conv", "Add")]
+    names = [name for name in conv_or_add if name not in bounded]
+    for name in names:
+        probe.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed, found = _Feed(entry, calibration), []
+    while (batch := feed.get_next()) is not None:
+        values = session.run(names, batch)
+        found.append([np.quantile(np.asarray(value), (TAIL, 1 - TAIL)) for value in values])
+    low, high = np.mean(found, axis=0).T if names else (np.zeros(0), np.zeros(0))
+    low, high = np.minimum(low, 0).astype(np.float32), np.maximum(high, 0).astype(np.float32)
+    return {name: (np.array(a), np.array(b)) for name, a, b in zip(names, low, high, strict=True)}
 
 
 class _Feed:
