@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import settings
+from shared_data import shared_folder
 
 # A busy machine is no defect: hypothesis's 200 ms per example would make it one.
 settings.register_profile("maskbatch", deadline=None)
 settings.load_profile("maskbatch")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def shared_folder() -> Path:
-    """Where the data sets and odd media lie: the environment's MASKBATCH_SHARED, or ``../shared`` beside the repository."""
-    return Path(os.environ.get("MASKBATCH_SHARED") or REPOSITORY.parent / "shared")
 
 
 @pytest.fixture(scope="session")

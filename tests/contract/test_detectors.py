@@ -24,7 +24,7 @@ FACE = np.array([[180, 56, 272, 178]], np.float32)
 
 def make(family: str, batch_size: int = 0, min_score: float = 0.5) -> Detector:
     """The packaged or pulled model, else the one beside the repository; retinaface must always be there."""
-    from conftest import shared_folder
+    from shared_data import shared_folder
 
     try:
         return make_detector(Detection(detector=family, min_score=min_score), CPU, batch_size)
