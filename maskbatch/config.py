@@ -33,7 +33,7 @@ class Detection:
     detector: str = "retinaface"
     classifier: str = "mask_mobilenet_v2"
     det_size: int = 640
-    min_score: float = 0.35
+    min_score: float = 0.4
     min_face: int = 0
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
 

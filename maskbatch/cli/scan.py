@@ -61,7 +61,7 @@ def scan(
     ] = 640,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Drop faces with a lower detector score.", rich_help_panel=MODELS)
-    ] = 0.35,
+    ] = 0.4,
     min_face: Annotated[
         int, typer.Option(min=0, help="Drop faces smaller than this many pixels (longer side).", rich_help_panel=MODELS)
     ] = 0,

@@ -31,7 +31,7 @@ class Rules:
     """
 
     det_size: int = 640
-    min_score: float = 0.5
+    min_score: float = 0.4
     false_per_picture: float = 1.0
     draws: int = 1000
     seed: int = 0
