@@ -8,6 +8,7 @@ scheduler decides what becomes of its unit. No worker outlives its parent, howev
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -59,6 +60,7 @@ def serve(connection: Connection, board: Any) -> None:
             os._exit(0)
         worker = spec.open()
         ledger = open_ledger(ledger_url)
+        gc.freeze()  # what is loaded now stays: collections need not look at it again
         send(("ready", 0))
         while True:
             try:
