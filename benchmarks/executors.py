@@ -49,7 +49,7 @@ def run(folder: Path, executor: str, workers: int) -> tuple[float, bytes]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "results.parquet"
         command = [sys.executable, "-m", "maskbatch", "scan", str(folder), "--out", str(out), "--quiet"]
-        command += ["--executor", executor, "-j", str(workers), "--device", "cpu"]
+        command += ["--executor", executor, "-j", str(workers), "--device", "cpu", "--min-score", "0.5"]
         started = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took = time.perf_counter() - started
