@@ -24,7 +24,7 @@ import maskbatch.scanning
 from maskbatch.config import ExecutorName, ScanConfig
 from maskbatch.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError, WorkerError
 from maskbatch.jobs.executors import ray as ray_executor
-from maskbatch.jobs.executors.ray import Shares, connect, shares
+from maskbatch.jobs.executors.ray_cluster import Shares, connect, shares
 from maskbatch.progress import Progress, SilentReporter
 from maskbatch.scanning import ScanSummary, scan
 
