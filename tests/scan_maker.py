@@ -7,14 +7,17 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from maskbatch.config import Detection, Execution, Sampling, ScanConfig
+from maskbatch.errors import MissingExtraError
+from maskbatch.jobs.executors.ray_cluster import import_ray
 from maskbatch.pipeline.worker import ScanWorker, ScanWorkerSpec
 from maskbatch.types import Report, Split, UnitRows, WorkUnit
 
@@ -25,6 +28,14 @@ CONFIG = ScanConfig(
 )
 
 Deed = Literal["die", "hang", "fail"]
+
+
+def ray_or_skip() -> Any:
+    """Ray, imported as the executor does it (Ray reads its settings then); skips the test where it is not installed."""
+    try:
+        return import_ray()
+    except MissingExtraError:
+        pytest.skip("needs the extra ray")
 
 
 def make_tree(folder: Path, photo: npt.NDArray[np.uint8], pictures: int = 12, video_s: float = 3.0) -> Path:

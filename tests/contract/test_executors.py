@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import scan_maker
-from scan_maker import CONFIG, Deed, FaultySpec, make_tree
+from scan_maker import CONFIG, Deed, FaultySpec, make_tree, ray_or_skip
 
 import maskbatch.scanning
 from maskbatch.config import ExecutorName, ScanConfig
@@ -54,8 +54,7 @@ def clean(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """One Ray on this machine for all tests of the module, with two CPUs."""
-    pytest.importorskip("ray", reason="needs the extra ray")
-    ray = ray_executor.import_ray()
+    ray = ray_or_skip()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
     ray.cloudpickle.register_pickle_by_value(scan_maker)  # its workers do not have the tests on their path
     yield ray
@@ -207,14 +206,14 @@ def test_the_command_line_starts_and_stops_its_own_ray(tree: Path, clean: Path, 
 
 
 def test_an_address_without_a_cluster_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    ray = ray_or_skip()
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(WorkerError, match=r"no Ray cluster can be reached at 127.0.0.1:1: Connection refused"):
         connect("127.0.0.1:1")
 
 
 def test_a_client_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    ray = ray_or_skip()
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(UsageError, match="ray job submit"):
         connect("ray://head:10001")

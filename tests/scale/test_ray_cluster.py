@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scan_maker
-from scan_maker import CONFIG, make_tree
+from scan_maker import CONFIG, make_tree, ray_or_skip
 
 import maskbatch.scanning
 from maskbatch.config import ScanConfig
 from maskbatch.errors import UsageError
-from maskbatch.jobs.executors import ray as ray_executor
+from maskbatch.jobs.executors.ray_cluster import import_ray
 from maskbatch.pipeline.worker import ScanWorker, ScanWorkerSpec
 from maskbatch.scanning import scan
 
@@ -48,8 +48,7 @@ class SlowSpec(ScanWorkerSpec):
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two nodes with one CPU each; the second can be removed."""
-    pytest.importorskip("ray", reason="needs the extra ray")
-    ray = ray_executor.import_ray()
+    ray = ray_or_skip()
     from ray.cluster_utils import Cluster
 
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -122,7 +121,7 @@ def test_an_output_that_a_node_does_not_see_is_refused(
 
 def _joined(cluster: Any, count: int) -> bool:
     """Whether so many nodes are alive, within two minutes."""
-    ray = ray_executor.import_ray()
+    ray = import_ray()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

@@ -47,6 +47,13 @@ def train(
     validate_minutes: float = 15.0,
     begin_at: Annotated[Path | None, typer.Option(help="Weights to begin at (average.npz of another run).")] = None,
     plain_share: Annotated[float, typer.Option(help="Last share of the time without mosaics and damage.")] = 0.12,
+    mosaic: Annotated[float, typer.Option(help="Share of crops made of four windows.")] = 0.2,
+    wider_share: Annotated[float, typer.Option(help="Share of the crops from WIDER FACE.")] = 0.34,
+    ignore_by: Annotated[
+        str | None,
+        typer.Option(help="Detector (yunet=FILE, …) whose finds without a label are not learned as background."),
+    ] = None,
+    with_validation: Annotated[bool, typer.Option(help="Learn from the validation part of the mask sets too.")] = False,
 ) -> None:
     """Fine-tune the starting model (PyTorch backend)."""
     _torch_backend(threads)
@@ -72,7 +79,14 @@ def train(
         seed=seed,
         plain_share=plain_share,
         architecture=Architecture(stem=stem, refine=tuple(filter(None, refine.split(",")))),
-        recipe=Recipe(size=size),
+        recipe=Recipe(size=size, mosaic=mosaic),
+        shares={
+            "face_mask_detection": 0.28 / 0.66 * (1 - wider_share),
+            "ilc2021": 0.38 / 0.66 * (1 - wider_share),
+            "wider_face": wider_share,
+        },
+        ignore_by=ignore_by,
+        with_validation=with_validation,
     )
     run_training(settings, run, data, start, teacher, validate_minutes, begin_at)
 

@@ -21,12 +21,14 @@ import torch
 
 from maskbatch_export.detector.anchors import make_anchors
 from maskbatch_export.detector.augment import Crop, Recipe, Sampler
-from maskbatch_export.detector.data import Picture, read_pictures
+from maskbatch_export.detector.data import MASK_SETS, Picture, read_pictures
 from maskbatch_export.detector.evaluate import Predict, detector, evaluate
 from maskbatch_export.detector.landmarks import distil_landmarks
 from maskbatch_export.detector.loss import LossSettings, detection_loss, flatten
 from maskbatch_export.detector.model import Architecture, build_model
+from maskbatch_export.detector.rivals import open_detector
 from maskbatch_export.detector.runner import Runner
+from maskbatch_export.detector.unlabelled import ignore_unlabelled
 from maskbatch_export.detector.weights import load_starting_weights
 
 
@@ -40,6 +42,9 @@ class TrainSettings:
         rate: highest learning rate (AdamW).
         plain_share: last share of the time without mosaics and damage.
         shares: how often each data set is drawn.
+        ignore_by: a detector as in :func:`.rivals.open_detector` whose confident finds that no label explains are not
+            learned as background; ``None`` takes the labels at their word.
+        with_validation: learn from the validation part of the mask sets too, once everything is chosen.
     """
 
     minutes: float = 90.0
@@ -59,6 +64,8 @@ class TrainSettings:
     shares: Mapping[str, float] = field(
         default_factory=lambda: {"face_mask_detection": 0.28, "ilc2021": 0.38, "wider_face": 0.34}
     )
+    ignore_by: str | None = None
+    with_validation: bool = False
 
 
 def _ahead(sampler: Sampler, start: int, count: int, plain: threading.Event) -> Iterator[list[Crop]]:
@@ -251,8 +258,15 @@ def train(
     if begin_at is not None:
         trainer.begin(begin_at)
     resumed = trainer.resume()
-    pictures = distil_landmarks(read_pictures(data, "train"), teacher, run / "landmarks.npz")
     held_out = read_pictures(data, "val")
+    learned = read_pictures(data, "train")
+    if settings.with_validation:
+        learned += [p for p in held_out if p.origin in MASK_SETS]
+    pictures = distil_landmarks(learned, teacher, run / "landmarks.npz")
+    unlabelled = 0
+    if settings.ignore_by:
+        teachers = [open_detector(settings.ignore_by, size) for size in (640, 1120)]
+        pictures, unlabelled = ignore_unlabelled(pictures, teachers, MASK_SETS)
     faces = sum(len(p.boxes) for p in pictures)
     marked = sum(int((~np.isnan(p.landmarks[:, 0, 0])).sum()) for p in pictures)
     _log(
@@ -263,6 +277,7 @@ def train(
             "pictures": len(pictures),
             "faces": faces,
             "with_landmarks": marked,
+            "unlabelled": unlabelled,
             "validation": len(held_out),
             "partly_loaded": trainer.partial,
         },
