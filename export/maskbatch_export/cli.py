@@ -136,6 +136,9 @@ def train(
     with_validation: Annotated[
         bool, typer.Option(help="Learn from the validation part too; the last epoch is kept.")
     ] = False,
+    corrections: Annotated[
+        Path | None, typer.Option(help="CSV of wrong labels to mend or leave out among the faces learned from.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
 ) -> None:
     """Train a classifier on face crops, in Keras on any backend (KERAS_BACKEND=torch, jax or tensorflow)."""
@@ -173,6 +176,7 @@ def train(
             average=average,
             keep_last=keep_last,
             with_validation=with_validation,
+            corrections=str(corrections) if corrections else None,
             recipe=recipe,
         )
         result = run_training(config, run / f"fold{fold}" if folds else run)

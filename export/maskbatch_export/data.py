@@ -170,6 +170,42 @@ def _read_folder(folder: Path) -> Iterator[tuple[Path | None, list[dict[str, Any
         yield None, [], [problem(by_stem[stem].name, "no_annotation", "no annotation of this name", False)]
 
 
+CORRECTION_COLUMNS = ("set", "filename", "xmin", "ymin", "xmax", "ymax", "label", "corrected")
+
+
+def correct_labels(faces: pd.DataFrame, corrections: Path) -> tuple[pd.DataFrame, int]:
+    """The faces with wrong labels mended, and how many lines of the list were about one of them.
+
+    Args:
+        faces: as in `FaceTable`.
+        corrections: CSV with `CORRECTION_COLUMNS`; an empty ``corrected`` leaves the face out.
+
+    Raises:
+        UsageError: the list cannot be read, or names a class that does not exist.
+    """
+    try:
+        with corrections.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        keys = [_key(row["set"], row["filename"], *(float(row[k]) for k in CORRECTION_COLUMNS[2:6])) for row in rows]
+        wanted = dict(zip(keys, (row["corrected"] for row in rows), strict=True))
+    except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
+        raise UsageError(
+            f"{corrections} is no list of corrections ({', '.join(CORRECTION_COLUMNS)}): {error}"
+        ) from error
+    unknown = set(wanted.values()) - {"", *LABELS}
+    if unknown:
+        raise UsageError(f"{corrections}: unknown class {sorted(unknown)[0]!r}")
+    columns = ("set", "filename", "xmin", "ymin", "xmax", "ymax")
+    found = [wanted.get(_key(*row)) for row in faces[list(columns)].itertuples(index=False, name=None)]
+    labels = [label if new is None else new for label, new in zip(faces["label"], found, strict=True)]
+    mended = faces.assign(label=labels)
+    return mended[mended["label"] != ""], sum(new is not None for new in found)
+
+
+def _key(folder: str, filename: str, *box: float) -> tuple[str, str, tuple[float, ...]]:
+    return folder, filename, tuple(round(float(value), 1) for value in box)
+
+
 def read_picture(path: Path) -> NDArray[np.uint8] | None:
     """H×W×3 uint8 BGR in display orientation, or None where OpenCV cannot read it."""
     data = np.fromfile(path, np.uint8)

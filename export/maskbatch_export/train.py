@@ -21,7 +21,7 @@ from maskbatch.errors import SettingsChangedError, UsageError
 from maskbatch.types import LABELS
 from maskbatch_export import architectures
 from maskbatch_export.batches import Batches, Recipe
-from maskbatch_export.data import Patches, cut_patches, read_tables, wider_faces
+from maskbatch_export.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
 from maskbatch_export.events import EventFile
 from maskbatch_export.metrics import macro_f1, per_class
 from maskbatch_export.split import fold_of_group, part_of_group
@@ -59,6 +59,8 @@ class TrainConfig:
         keep_last: keep the last epoch, where the cosine has ended, and not the one of the best validation macro-F1,
             which is a matter of a few faces.
         with_validation: train on the validation part too, once a recipe is chosen; the last epoch is kept.
+        corrections: list of wrong labels among the faces to learn from, as in `correct_labels`, or None. Faces that
+            are judged keep the labels that the data gives them.
         recipe: how crops are drawn.
     """
 
@@ -83,6 +85,7 @@ class TrainConfig:
     fold: int = 0
     keep_last: bool = False
     with_validation: bool = False
+    corrections: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -124,7 +127,11 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
 
     table = read_tables([Path(path) for path in config.data])
     parts = parts_of(table.faces, config)
-    learn = cut_patches(table.faces[parts == "train"])
+    lessons = table.faces[parts == "train"]
+    if config.corrections:
+        lessons, mended = correct_labels(lessons, Path(config.corrections))
+        say(f"{mended} labels corrected or left out")
+    learn = cut_patches(lessons)
     held = table.faces[parts == "val"]
     if config.with_validation:  # only to see that the run is alive: these faces are being learned from
         held = table.faces[parts == "train"].sample(frac=1.0, random_state=0).head(400)
