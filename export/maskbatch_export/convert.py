@@ -15,7 +15,7 @@ from maskbatch.classify.crops import CROP_CONTEXT
 from maskbatch.errors import InputNotFoundError, MissingExtraError, ModelError, UsageError
 from maskbatch.types import LABELS
 from maskbatch_export import architectures
-from maskbatch_export.folding import fold_norms
+from maskbatch_export.folding import fold_norms, fold_pads
 from maskbatch_export.onnx_files import OnnxClassifier, set_metadata, sha256_of
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def convert(
     traced = tf.function(graph, input_signature=signature)
     model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
     fold_norms(model)
+    fold_pads(model)
     _name_output(model, "probabilities")
     model.ir_version = 10
     model.producer_name = "maskbatch-export"

@@ -1,8 +1,11 @@
-"""Batch norms into convolutions: what the converter leaves behind of them, folded exactly.
+"""Batch norms and zero padding into convolutions: what the converter leaves behind of them, folded exactly.
 
 tf2onnx folds a batch norm into an ordinary convolution, but leaves a multiplication and an addition behind every
 depthwise one. They cost time, and they spoil INT8: the channels of a depthwise convolution before its norm differ by
 orders of magnitude and would have to share one scale.
+
+Keras pads on one side before a convolution of stride 2, with a node of its own. ONNX Runtime does not quantise that node, so
+the largest tensors of the network would go back to float and be quantised again: a third of the INT8 model's time.
 """
 
 from __future__ import annotations
@@ -67,6 +70,49 @@ def _fold_one(graph: onnx.GraphProto, conv: onnx.NodeProto, user: onnx.NodeProto
     graph.node.remove(user)
     _drop_unused(graph, [*old, constant])
     return True
+
+
+def fold_pads(model: onnx.ModelProto) -> int:
+    """Fold ``Pad(zeros, height and width only) → Conv`` into the convolution's own padding, in place.
+
+    Returns:
+        How many nodes were folded away.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    arrays = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    arrays |= {
+        node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in graph.node if node.op_type == "Constant"
+    }
+    folded = 0
+    for pad in [node for node in graph.node if node.op_type == "Pad"]:
+        users = [node for node in graph.node if pad.output[0] in node.input]
+        if len(users) != 1 or users[0].op_type != "Conv" or users[0].input[0] != pad.output[0]:
+            continue
+        if len(pad.input) < 2 or pad.input[1] not in arrays or len(pad.input) > 3:
+            continue
+        value = arrays.get(pad.input[2], None) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+        mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
+        added = arrays[pad.input[1]].tolist()  # all begins, then all ends, of N, C, H, W
+        if mode != b"constant" or value is None or np.any(value) or len(added) != 8:
+            continue
+        if any(added[axis] for axis in (0, 1, 4, 5)) or min(added) < 0:
+            continue
+        conv = users[0]
+        auto = next((a.s for a in conv.attribute if a.name == "auto_pad"), b"NOTSET")
+        if auto not in (b"NOTSET", b"VALID"):
+            continue
+        own = next((list(a.ints) for a in conv.attribute if a.name == "pads" and auto == b"NOTSET"), [0, 0, 0, 0])
+        for attribute in [a for a in conv.attribute if a.name in ("pads", "auto_pad")]:
+            conv.attribute.remove(attribute)
+        total = [a + b for a, b in zip(own, (added[2], added[3], added[6], added[7]), strict=True)]
+        conv.attribute.append(helper.make_attribute("pads", total))
+        conv.input[0] = pad.input[0]
+        graph.node.remove(pad)
+        _drop_unused(graph, list(pad.input[1:]))
+        folded += 1
+    return folded
 
 
 def _per_channel(array: NDArray[np.float32], channels: int) -> NDArray[np.float32] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -17,12 +17,16 @@ SCALE_OF = 640.0
 
 @dataclass(frozen=True)
 class Crop:
-    """A training picture: ``image`` (S, S, 3) uint8 BGR, and its faces as in :class:`.data.Picture`."""
+    """A training picture: ``image`` (S, S, 3) uint8 BGR, and its faces as in :class:`.data.Picture`.
+
+    ``origin`` is its data set, or empty for a mosaic of several.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
     ignored: np.ndarray
     landmarks: np.ndarray
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def window(
     kept = (sides > 1).all(1)
     visible = sides.prod(1) / area
     ignored = picture.ignored | (visible < recipe.least_visible) | (sides.min(1, initial=1e9) < recipe.least_side)
-    return Crop(image, clipped[kept], ignored[kept], landmarks[kept])
+    return Crop(image, clipped[kept], ignored[kept], landmarks[kept], picture.origin)
 
 
 def mosaic(pictures: Sequence[Picture], rng: np.random.Generator, recipe: Recipe) -> Crop:
@@ -110,7 +114,8 @@ def mosaic(pictures: Sequence[Picture], rng: np.random.Generator, recipe: Recipe
         move = np.array([left, top], np.float32)
         parts.append((crop.boxes + np.tile(move, 2), crop.ignored, crop.landmarks + move))
     boxes, ignored, landmarks = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return Crop(canvas, boxes, ignored, landmarks)
+    origins = {picture.origin for picture in pictures}
+    return Crop(canvas, boxes, ignored, landmarks, origins.pop() if len(origins) == 1 else "")
 
 
 def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -174,7 +179,7 @@ class Sampler:
         image = relight(crop.image, rng) if rng.random() < 0.7 else crop.image
         if not plain:
             image = damage(image, rng, recipe.damage)
-        return Crop(image, crop.boxes, crop.ignored, crop.landmarks)
+        return replace(crop, image=image)
 
     def batch(self, step: int, count: int, plain: bool = False) -> list[Crop]:
         """The crops of a step."""

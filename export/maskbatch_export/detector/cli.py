@@ -53,6 +53,7 @@ def train(
         str | None,
         typer.Option(help="Detector (yunet=FILE, …) whose finds without a label are not learned as background."),
     ] = None,
+    distil: Annotated[float, typer.Option(help="Weight of the starting model's scores on WIDER FACE; 0 is off.")] = 0.0,
     with_validation: Annotated[bool, typer.Option(help="Learn from the validation part of the mask sets too.")] = False,
 ) -> None:
     """Fine-tune the starting model (PyTorch backend)."""
@@ -86,6 +87,7 @@ def train(
             "wider_face": wider_share,
         },
         ignore_by=ignore_by,
+        distil=distil,
         with_validation=with_validation,
     )
     run_training(settings, run, data, start, teacher, validate_minutes, begin_at)

@@ -145,6 +145,21 @@ def assign(
     return Targets(score, learns, anchor, real[owner], weight)
 
 
+def distillation_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """How far the scores are from a teacher's, so that what it knew is not forgotten (Li and Hoiem 2016, arXiv:1606.09282).
+
+    Cross-entropy weighted by the squared difference, as in quality focal loss (Li et al. 2020, arXiv:2006.04388), over the
+    sum of the teacher's scores.
+
+    Args:
+        logits: ``(N, A)``.
+        teacher: ``(N, A)`` scores in 0…1.
+    """
+    apart = (logits.sigmoid() - teacher).abs().pow(2)
+    loss = F.binary_cross_entropy_with_logits(logits, teacher, reduction="none") * apart
+    return loss.sum() / teacher.sum().clamp(min=1.0)
+
+
 def detection_loss(
     heads: Sequence[torch.Tensor], crops: Sequence[Crop], anchors: torch.Tensor, settings: LossSettings
 ) -> tuple[torch.Tensor, dict[str, float]]:
