@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from maskbatch.errors import UsageError
+
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 ExecutorName = Literal["auto", "inline", "processes", "ray"]
 SamplingMode = Literal["every", "keyframes", "all"]
+
+MIN_SCORE = 0.4
+"""Detector score from which a scan keeps a face, where nothing else is said; an evaluation judges "as in a scan" by the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Detection:
     detector: str = "retinaface"
     classifier: str = "mask_mobilenet_v2"
     det_size: int = 640
-    min_score: float = 0.4
+    min_score: float = MIN_SCORE
     min_face: int = 0
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
 
@@ -160,3 +165,17 @@ class ScanConfig:
             "limits": dataclasses.asdict(self.limits),
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+
+def with_options(config: ScanConfig, **options: Any) -> ScanConfig:
+    """`config` with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).
+
+    Raises UsageError for a name that no group has.
+    """
+    groups = {group.name: getattr(config, group.name) for group in dataclasses.fields(config)}
+    for name, value in options.items():
+        group = next((g for g, values in groups.items() if name in {f.name for f in dataclasses.fields(values)}), None)
+        if group is None:
+            raise UsageError(f"there is no setting called {name}")
+        groups[group] = dataclasses.replace(groups[group], **{name: value})
+    return ScanConfig(**groups)

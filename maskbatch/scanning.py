@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import maskbatch
-from maskbatch.config import ScanConfig
+from maskbatch.config import ScanConfig, with_options
 from maskbatch.detect import model_identity, pin_models
-from maskbatch.errors import EXIT_OK, EXIT_SOME_FAILED, OutputError, OutputExistsError, UsageError
+from maskbatch.errors import OutputError, OutputExistsError, UsageError
 from maskbatch.jobs.executors import make_executor
 from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger, key_text, remaining
 from maskbatch.jobs.locks import lock_of
@@ -35,85 +34,15 @@ from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWri
 from maskbatch.results.outpaths import check_output_folder
 from maskbatch.results.schema import RESULTS
 from maskbatch.runtime import Device, resolve_device
+from maskbatch.scan_summary import ScanSummary
 from maskbatch.sources.discover import Discovery, discover
 from maskbatch.sources.whenwhere import WhenWhereRules
 from maskbatch.types import Receipt, Source
 
+__all__ = ["ScanSummary", "scan"]
+
 MERGE_ATTEMPTS = 10
 """Each one more than the first follows a part that was found damaged."""
-
-
-@dataclass(slots=True)
-class ScanSummary:
-    """What a scan did.
-
-    Attributes:
-        inputs: inputs found.
-        status: inputs by status.
-        faces: rows of the result.
-        labels: faces by label.
-        pieces: pictures and parts of videos processed in this run.
-        resumed: inputs whose rows an earlier run had already made.
-        wall_s: seconds from the first unit handed out to the last receipt.
-        stages: seconds of CPU per stage, summed over the workers.
-        ceiling_fraction: share of the workers' time that went into decoding, detecting, cropping, classifying and writing;
-            1.0 is the ceiling (see docs/throughput.md). None where nothing had to be done.
-        outputs: what was written.
-        dry_run: nothing was.
-    """
-
-    inputs: int = 0
-    status: dict[str, int] = field(default_factory=dict)
-    media: dict[str, int] = field(default_factory=dict)
-    ignored: int = 0
-    faces: int = 0
-    labels: dict[str, int] = field(default_factory=dict)
-    frames_read: int = 0
-    frames_skipped: int = 0
-    frames_failed: int = 0
-    video_s: float = 0.0
-    pieces: int = 0
-    resumed: int = 0
-    wall_s: float = 0.0
-    total_s: float = 0.0
-    first_result_s: float | None = None
-    stages: dict[str, float] = field(default_factory=dict)
-    ceiling_fraction: float | None = None
-    provider: str = ""
-    device: str = ""
-    workers: int = 0
-    models: dict[str, str] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    dry_run: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """0 when every input is ok, 3 when some failed or are partial."""
-        return EXIT_SOME_FAILED if self.status.get("error") or self.status.get("partial") else EXIT_OK
-
-    @property
-    def bottleneck(self) -> str | None:
-        """The stage that used most time."""
-        return max(self.stages, key=lambda stage: self.stages[stage]) if self.stages else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the derived figures."""
-        return {**dataclasses.asdict(self), "exit_code": self.exit_code, "bottleneck": self.bottleneck}
-
-
-def with_options(config: ScanConfig, **options: Any) -> ScanConfig:
-    """`config` with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).
-
-    Raises UsageError for a name that no group has.
-    """
-    groups = {group.name: getattr(config, group.name) for group in dataclasses.fields(config)}
-    for name, value in options.items():
-        group = next((g for g, values in groups.items() if name in {f.name for f in dataclasses.fields(values)}), None)
-        if group is None:
-            raise UsageError(f"there is no setting called {name}")
-        groups[group] = dataclasses.replace(groups[group], **{name: value})
-    return ScanConfig(**groups)
 
 
 def scan(

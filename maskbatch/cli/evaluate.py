@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from maskbatch.config import MIN_SCORE
+
 if TYPE_CHECKING:
     from maskbatch.evaluate.report import Evaluation
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("evaluate", no_args_is_help=True)(evaluate)
+    app.command(
+        "evaluate", short_help="Measure detectors and the classifier on annotated pictures.", no_args_is_help=True
+    )(evaluate)
 
 
 def evaluate(
@@ -42,7 +46,7 @@ def evaluate(
     ] = "all",
     min_score: Annotated[
         float, typer.Option(min=0.1, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
-    ] = 0.5,
+    ] = MIN_SCORE,
     false_per_picture: Annotated[
         float, typer.Option(min=0.0, help="False alarms per picture at which recall is compared.")
     ] = 1.0,

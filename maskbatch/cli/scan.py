@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from maskbatch.config import MIN_SCORE
+
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
-    from maskbatch.scanning import ScanSummary
+    from maskbatch.scan_summary import ScanSummary
 
 # Panels of `--help`, in the order in which a user needs them.
 MODELS = "Models and faces"
@@ -27,7 +29,9 @@ INTERRUPTED = "interrupted; the same command continues where it stopped"
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("scan", no_args_is_help=True)(scan)
+    app.command("scan", short_help="Find every face in pictures and videos; write one table.", no_args_is_help=True)(
+        scan
+    )
 
 
 def scan(
@@ -61,7 +65,7 @@ def scan(
     ] = 640,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Drop faces with a lower detector score.", rich_help_panel=MODELS)
-    ] = 0.4,
+    ] = MIN_SCORE,
     min_face: Annotated[
         int, typer.Option(min=0, help="Drop faces smaller than this many pixels (longer side).", rich_help_panel=MODELS)
     ] = 0,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from maskbatch.cli.reporters import clock
 from maskbatch.config import Sampling, ScanConfig
-from maskbatch.scanning import ScanSummary
+from maskbatch.scan_summary import ScanSummary
 
 
 def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from maskbatch.classify.classifier import MaskClassifier
 from maskbatch.classify.crops import crop_faces
+from maskbatch.config import Limits
 from maskbatch.detect import LetterboxDetector
 from maskbatch.errors import InputError, UsageError
 from maskbatch.evaluate.truth import Truth
@@ -29,8 +30,6 @@ CLASSIFY_FROM = 0.1
 
 TIMED = 200
 """Pictures on which our own detectors are timed."""
-
-_MAX_PIXELS = 250_000_000
 
 
 class PictureDetector(Protocol):
@@ -117,7 +116,7 @@ def load(truth: Truth) -> Image:
         UsageError: it cannot be read.
     """
     try:
-        return decode_image(read_bytes(str(truth.path)), cover=0, max_pixels=_MAX_PIXELS).image
+        return decode_image(read_bytes(str(truth.path)), cover=0, max_pixels=Limits().max_pixels).image
     except InputError as error:
         raise UsageError(f"{truth.path} cannot be read: {error.message}") from None
 

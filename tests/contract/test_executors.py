@@ -26,7 +26,8 @@ from maskbatch.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError, Wor
 from maskbatch.jobs.executors import ray as ray_executor
 from maskbatch.jobs.executors.ray_cluster import Shares, connect, shares
 from maskbatch.progress import Progress, SilentReporter
-from maskbatch.scanning import ScanSummary, scan
+from maskbatch.scan_summary import ScanSummary
+from maskbatch.scanning import scan
 
 pytestmark = pytest.mark.timeout(900)  # Ray takes its time to start on a busy machine
 

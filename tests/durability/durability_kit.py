@@ -26,7 +26,8 @@ from maskbatch.jobs.executors.base import Worker
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.store import FileOps, LocalStore
 from maskbatch.pipeline.worker import ScanWorkerSpec
-from maskbatch.scanning import ScanSummary, scan
+from maskbatch.scan_summary import ScanSummary
+from maskbatch.scanning import scan
 from maskbatch.types import Frame, Report, Split, UnitRows, WorkUnit
 
 Image = npt.NDArray[np.uint8]

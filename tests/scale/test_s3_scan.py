@@ -24,7 +24,8 @@ from maskbatch.jobs.locks import ObjectLock
 from maskbatch.jobs.object_store import ObjectStore
 from maskbatch.jobs.status import read_status
 from maskbatch.results.read import read_results
-from maskbatch.scanning import ScanSummary, scan
+from maskbatch.scan_summary import ScanSummary
+from maskbatch.scanning import scan
 from maskbatch.sources.discover import discover
 from maskbatch.types import Source
 
