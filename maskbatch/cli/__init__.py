@@ -31,6 +31,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text: the import of rich alone would take as long as the rest of `--help`
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out.",
     )
@@ -56,7 +57,11 @@ def _add_installed_commands(app: typer.Typer) -> None:
             app.add_typer(point.load(), name="export", help="Make models: data set, training, evaluation, conversion.")
             return
 
-    @app.command("export", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    @app.command(
+        "export",
+        short_help="Make models (needs the package maskbatch-export).",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
     def _export(_context: typer.Context) -> None:
         """Make models: data set, training, evaluation, conversion (needs the package maskbatch-export)."""
         typer.echo(f"error: {EXPORT_HINT}", err=True)

@@ -9,7 +9,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("bench")(bench)
+    app.command("bench", short_help="Measure this machine on these files: kernels alone, then scans.")(bench)
 
 
 def bench(

@@ -17,7 +17,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("demo")(demo)
+    app.command("demo", short_help="Make a few pictures and a video, scan them, show the table.")(demo)
 
 
 def demo(

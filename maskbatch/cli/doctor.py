@@ -11,7 +11,7 @@ _SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("doctor")(doctor)
+    app.command("doctor", short_help="Check versions, wheels, devices and models; say what to mend.")(doctor)
 
 
 def doctor(

@@ -9,7 +9,9 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("status", no_args_is_help=True)(status)
+    app.command("status", short_help="Say what of a scan is done, what failed, what is left.", no_args_is_help=True)(
+        status
+    )
 
 
 def status(

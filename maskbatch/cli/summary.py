@@ -14,7 +14,9 @@ SHORT = {"with_mask": "with", "without_mask": "without", "mask_weared_incorrect"
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("summary", no_args_is_help=True)(summary)
+    app.command(
+        "summary", short_help="Count people by camera and hour: with, without, incorrect.", no_args_is_help=True
+    )(summary)
 
 
 def summary(

@@ -9,7 +9,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("warmup")(warmup)
+    app.command("warmup", short_help="Run every model shape once; builds TensorRT's engines.")(warmup)
 
 
 def warmup(
