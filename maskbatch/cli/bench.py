@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from maskbatch.cli.options import Classifier, Detector, DetSize, Device, Json, Precision
 
 
 def register(app: typer.Typer) -> None:
@@ -16,29 +18,22 @@ def bench(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]", help="Pictures and videos as for `scan`. [default: pictures made up on the spot]"
+            metavar="PATH", help="Pictures and videos as for `scan`. [default: pictures made up on the spot]"
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt"],
-        typer.Option(help="auto is the best that works; any other is that one or an error."),
-    ] = "auto",
+    device: Device = "auto",
     workers: Annotated[
         int, typer.Option("--workers", "-j", min=0, help="Worker processes; 0 is one per core, or one per GPU.")
     ] = 0,
-    detector: Annotated[str, typer.Option(help="Face detector, as for `scan`.")] = "retinaface",
-    classifier: Annotated[str, typer.Option(help="Mask classifier, as for `scan`.")] = "mask_mobilenet_v2",
-    det_size: Annotated[
-        int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
-    ] = 640,
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Model variant, as for `scan`.")
-    ] = "auto",
+    detector: Detector = "retinaface",
+    classifier: Classifier = "mask_mobilenet_v2",
+    det_size: DetSize = 640,
+    precision: Precision = "auto",
     every: Annotated[str, typer.Option(help="Time between the frames of a video that are looked at.")] = "1s",
     rounds: Annotated[int, typer.Option(min=1, max=99, help="Kernels and scans are measured in turn so often.")] = 3,
     limit: Annotated[int, typer.Option(min=1, help="Scan at most so many inputs.")] = 1000,
     seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of kernels alone in each round.")] = 5.0,
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    json_out: Json = False,
 ) -> None:
     """Measure this machine on these files: every kernel alone, the ceiling, a whole scan, and how near it comes.
 

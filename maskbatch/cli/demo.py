@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Folder to write to; what the demo wrote before is replaced.")
+        Path, typer.Argument(metavar="DIR", help="Folder to write to; what the demo wrote before is replaced.")
     ] = DEFAULT_FOLDER,
 ) -> None:
     """Write a few pictures and a video, scan them, and show the table and where the annotated files are.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
+
+from maskbatch.cli.options import Json
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red")}
 
@@ -14,9 +14,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", short_help="Check versions, wheels, devices and models; say what to mend.")(doctor)
 
 
-def doctor(
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
-) -> None:
+def doctor(json_out: Json = False) -> None:
     """Check the installation: versions, clashing wheels, devices that really start, models and their sums.
 
     Exit code 1 if something is wrong; every finding comes with what to do about it.

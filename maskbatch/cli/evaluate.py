@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from maskbatch.cli.options import DetSize, Device, Json, Precision
 from maskbatch.config import MIN_SCORE
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def evaluate(
     classifier: Annotated[
         str, typer.Option(help="As for `scan`; none leaves the end-to-end figures out.")
     ] = "mask_mobilenet_v2",
-    det_size: Annotated[
-        int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
-    ] = 640,
+    det_size: DetSize = 640,
     part: Annotated[
         Literal["all", "train", "val", "test"],
         typer.Option(
@@ -50,18 +49,16 @@ def evaluate(
     false_per_picture: Annotated[
         float, typer.Option(min=0.0, help="False alarms per picture at which recall is compared.")
     ] = 1.0,
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Model variant, as for `scan`.")
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="As for `scan`.")] = "auto",
+    precision: Precision = "auto",
+    device: Device = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures.")] = None,
     bootstrap: Annotated[int, typer.Option(min=100, help="Draws of the paired bootstrap over pictures.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for report.md, report.json, plots (with matplotlib) and the worst pictures."),
     ] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    json_out: Json = False,
 ) -> None:
     """Measure detectors and the classifier on annotated pictures, and test whether one detector finds more than another.
 

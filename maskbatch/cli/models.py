@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskbatch.cli.options import Json
+
 if TYPE_CHECKING:
     from maskbatch.models import Entry
 
@@ -20,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    json_out: Json = False,
 ) -> None:
     """List the registered models: what they are for, their licence, and whether they are here."""
     from maskbatch.models import all_entries
@@ -44,7 +46,7 @@ def list_models(
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `maskbatch models list`.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `maskbatch models list`.")],
     accept_license: Annotated[
         bool,
         typer.Option("--accept-license", help="I have read the licence, and it lets me use the model as I mean to."),
@@ -72,9 +74,9 @@ def pull(
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Names to check. [default: all that are here]")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names to check. [default: all that are here]")
     ] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    json_out: Json = False,
 ) -> None:
     """Compare model files with their registered SHA-256 sums; exit code 1 if one is missing or differs."""
     from maskbatch.errors import EXIT_FATAL, UsageError

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from maskbatch.cli.options import Json
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -18,7 +20,7 @@ def status(
     work: Annotated[
         str, typer.Argument(metavar="WORK", help="The result (results.parquet) or its work folder (results.work).")
     ],
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    json_out: Json = False,
 ) -> None:
     """Say what of a scan is done, what failed and what is left, while it runs or after it was interrupted."""
     import json

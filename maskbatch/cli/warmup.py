@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from maskbatch.cli.options import Classifier, Detector, DetSize, Device, Json, Precision
 
 
 def register(app: typer.Typer) -> None:
@@ -13,22 +15,15 @@ def register(app: typer.Typer) -> None:
 
 
 def warmup(
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt"],
-        typer.Option(help="auto is the best that works; any other is that one or an error."),
-    ] = "auto",
-    detector: Annotated[str, typer.Option(help="Face detector, as for `scan`.")] = "retinaface",
-    classifier: Annotated[str, typer.Option(help="Mask classifier, as for `scan`.")] = "mask_mobilenet_v2",
-    det_size: Annotated[
-        int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
-    ] = 640,
+    device: Device = "auto",
+    detector: Detector = "retinaface",
+    classifier: Classifier = "mask_mobilenet_v2",
+    det_size: DetSize = 640,
     batch_size: Annotated[
         int, typer.Option(min=0, max=1024, help="Pictures and faces per call, as for `scan`; 0 suits the device.")
     ] = 0,
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Model variant, as for `scan`.")
-    ] = "auto",
-    json_out: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    precision: Precision = "auto",
+    json_out: Json = False,
 ) -> None:
     """Run every model shape of a scan once, before it: builds TensorRT's engines, which takes minutes, and keeps them.
 

@@ -66,14 +66,17 @@ def read_truth(data: Path, part: PartName = "all", limit: int | None = None) -> 
 
     Raises:
         InputNotFoundError: the folder does not exist.
-        UsageError: it holds no annotations, a broken one, or no groups to take a part by.
+        UsageError: it is no folder, holds no annotations, a broken one, or no groups to take a part by.
     """
     if not data.exists():
         raise InputNotFoundError(f"{data} does not exist")
     folder = data.parent if data.name == "boxes.json" else data
+    if not folder.is_dir():
+        raise UsageError(f"{data} is no folder of annotated pictures; name a Pascal VOC folder or WIDER's boxes.json")
     truths = list(_read_wider(folder, part)) if (folder / "boxes.json").is_file() else list(_read_voc(folder, part))
     if not truths:
-        raise UsageError(f"{data} holds no annotated pictures" + ("" if part == "all" else f" of the part {part!r}"))
+        wanted = "(annotations/*.xml with images/, or boxes.json)" if part == "all" else f"of the part {part!r}"
+        raise UsageError(f"{data} holds no annotated pictures {wanted}")
     truths.sort(key=lambda truth: truth.name)
     return truths[:limit]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from maskbatch.errors import InputNotFoundError
@@ -68,11 +69,14 @@ def read_status(path: str) -> WorkStatus:
     work = OutputPaths.of(path).path(OutputPaths.of(path).work) if path.endswith((ENDING, "/")) else path
     if path.endswith("/") and open_store(work).size("key.json") is None:
         work = path.rstrip("/")  # a work folder, in place of a partitioned result
+    nothing = f"{work}: no work of a scan here; name its result (results.parquet) or its work folder (results.work)"
+    if Path(work).is_file():
+        raise InputNotFoundError(nothing)
     store = open_store(work)
     try:
         key = Ledger(store).key()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputNotFoundError(f"{work}: no work of a scan here") from None
+    except FileNotFoundError:
+        raise InputNotFoundError(nothing) from None
     status = WorkStatus(work)
     plan = read_plan(store)
     for (name, fingerprint), pieces in Ledger(store, key).done().items():

@@ -105,6 +105,9 @@ def test_labels_are_told_by_their_usual_spellings(spelling: str, label: int) -> 
 def test_bad_data_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputNotFoundError):
         read_truth(tmp_path / "nowhere")
+    (tmp_path / "notes.md").write_text("no data")
+    with pytest.raises(UsageError, match="is no folder of annotated pictures"):
+        read_truth(tmp_path / "notes.md")
     with pytest.raises(UsageError, match="holds no annotated pictures"):
         read_truth(tmp_path)
     write_voc(tmp_path, 1)
