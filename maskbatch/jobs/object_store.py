@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar, cast
 
 from maskbatch.errors import InputError, OutputError
+from maskbatch.jobs.store import WriteOnly
 from maskbatch.sources.backoff import Patience, patiently
 from maskbatch.sources.opener import url_filesystem
 
@@ -150,13 +151,12 @@ class ObjectStore:
         return OutputError(f"{self._url}: cannot {what}: {type(error).__name__}: {error}")
 
 
-class _Upload:
-    """What `ObjectStore.writing` gives out: closing it does nothing, since only the end of the block completes the upload."""
+class _Upload(WriteOnly):
+    """What `ObjectStore.writing` gives out: only the end of the block completes the upload."""
 
     def __init__(self, raw: Any, failure: Callable[[Exception], OutputError]) -> None:
         self._raw = raw
         self._failure = failure
-        self.closed = False
 
     def write(self, data: bytes) -> int:
         try:
@@ -169,18 +169,6 @@ class _Upload:
 
     def tell(self) -> int:
         return int(self._raw.tell())
-
-    def close(self) -> None:
-        self.closed = True
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
 
 def _give_up(raw: Any) -> None:

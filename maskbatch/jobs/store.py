@@ -75,13 +75,34 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that cannot flush a folder (SMB, some FUSE): their server decides what survives a power loss."""
 
 
-class _SeamedFile:
+class WriteOnly:
+    """What the streams of all stores share: closing one is the store's own affair, for it knows whether the block ended well."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Take no more; nothing is completed yet."""
+        self.closed = True
+
+    def writable(self) -> bool:
+        """They are."""
+        return True
+
+    def readable(self) -> bool:
+        """They are not."""
+        return False
+
+    def seekable(self) -> bool:
+        """They are not."""
+        return False
+
+
+class _SeamedFile(WriteOnly):
     """A binary file whose writes go through `FileOps.write`, so that the tests can let them fail."""
 
     def __init__(self, file: IO[bytes], ops: FileOps) -> None:
         self._file = file
         self._ops = ops
-        self.closed = False
 
     def write(self, data: bytes) -> int:
         if (
@@ -96,18 +117,6 @@ class _SeamedFile:
 
     def tell(self) -> int:
         return self._file.tell()
-
-    def close(self) -> None:  # the store closes the file, after fsync
-        self.closed = True
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
 
 class LocalStore:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from maskbatch.errors import UsageError
 from maskbatch.jobs.store import open_store
 from maskbatch.outputs import OutputPaths
-from maskbatch.results.tracks import tracks_table
+from maskbatch.results.tracks import USED, tracks_table
 from maskbatch.types import LABELS
 
 Counted = Literal["people", "faces", "people and faces"]
@@ -26,26 +26,7 @@ Counted = Literal["people", "faces", "people and faces"]
 _QUARTER_US = 900_000_000
 """Clocks of all time zones differ from UTC by whole quarters of an hour, so quarters can be counted before a zone is chosen."""
 
-_COLUMNS = [
-    "source",
-    "camera",
-    "media",
-    "frame",
-    "time_s",
-    "captured_at",
-    "face",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "label",
-    "confidence",
-    "sharpness",
-    "track",
-    "p_with_mask",
-    "p_without_mask",
-    "p_mask_weared_incorrect",
-]
+_COLUMNS = [*USED, "media", "label", "confidence"]
 
 
 @dataclass(frozen=True, slots=True)

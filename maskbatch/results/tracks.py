@@ -211,7 +211,7 @@ def tracks_table(results: Iterable[pa.Table | pa.RecordBatch]) -> pa.Table:
     return pa.table({name: pa.array(columns[name], TRACKS.field(name).type) for name in TRACKS.names}, schema=TRACKS)
 
 
-_USED = [
+USED = [
     "source",
     "camera",
     "frame",
@@ -228,12 +228,13 @@ _USED = [
     "sharpness",
     "track",
 ]
+"""Columns of a result that tracks are made from."""
 
 
 def _rows(results: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
     for part in results:
         table = pa.Table.from_batches([part]) if isinstance(part, pa.RecordBatch) else part
-        table = table.select([name for name in _USED if name in table.column_names])
+        table = table.select([name for name in USED if name in table.column_names])
         table = table.filter(pc.is_valid(table["track"]))
         if "captured_at" in table.column_names:
             at = table.schema.get_field_index("captured_at")

@@ -1,10 +1,12 @@
-"""Rows of the results as the drawing code gets them, for the tests beside it."""
+"""Rows of the results, whole and as the drawing code gets them, for the tests beside it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pyarrow as pa
+
+from maskbatch.types import LABELS
 
 FACE_BOX = (165.0, 60.0, 285.0, 210.0)  # of the astronaut in the 512×512 photograph
 
@@ -21,3 +23,29 @@ def box_row(box: tuple[float, float, float, float] = FACE_BOX, **more: Any) -> d
 
 
 NO_ROWS = table(box_row()).slice(0, 0)
+
+
+def result_row(label: str, confidence: float = 0.8, **values: Any) -> dict[str, Any]:
+    """A face of a video in the public schema; `values` replace what stands here."""
+    rest = (1 - confidence) / 2
+    return {
+        "source": "a.mp4",
+        "camera": None,
+        "media": "video",
+        "frame": 0,
+        "time_s": 0.0,
+        "captured_at": None,
+        "face": 0,
+        "x1": 0.0,
+        "y1": 0.0,
+        "x2": 10.0,
+        "y2": 10.0,
+        "score": 0.9,
+        "landmarks": None,
+        "label": label,
+        "confidence": confidence,
+        "sharpness": 1.0,
+        "track": None,
+        **{f"p_{name}": confidence if name == label else rest for name in LABELS},
+        **values,
+    }

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from face_rows import result_row
 from typer.testing import CliRunner
 
 from maskbatch.cli import summary as verb
@@ -27,28 +28,8 @@ NOON = 1_710_244_800_000_000  # 2024-03-12 12:00 UTC
 
 
 def row(label: str, **values: Any) -> dict[str, Any]:
-    """A face in the public schema."""
-    return {
-        "source": "a.mp4",
-        "camera": "gate",
-        "media": "video",
-        "frame": 0,
-        "time_s": 0.0,
-        "captured_at": NOON,
-        "face": 0,
-        "x1": 0.0,
-        "y1": 0.0,
-        "x2": 10.0,
-        "y2": 10.0,
-        "score": 0.9,
-        "landmarks": None,
-        "label": label,
-        "confidence": 0.8,
-        "sharpness": 1.0,
-        "track": None,
-        **{f"p_{name}": 0.8 if name == label else 0.1 for name in LABELS},
-        **values,
-    }
+    """A face at the gate at noon."""
+    return result_row(label, **{"camera": "gate", "captured_at": NOON, **values})
 
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from face_rows import result_row
 
 from maskbatch.errors import MissingExtraError
 from maskbatch.results import tracks
 from maskbatch.results.schema import RESULTS
 from maskbatch.results.tracks import TRACKS, track_video, tracks_table
-from maskbatch.types import LABELS
 
 needs_trackers = pytest.mark.skipif(
     importlib.util.find_spec("trackers") is None, reason="needs the extra `track` (package trackers)"
@@ -130,28 +130,7 @@ def results(rows: list[dict[str, Any]]) -> pa.Table:
     full = []
     for row in rows:
         label, confidence = row.pop("vote", ("with_mask", 0.9))
-        rest = (1 - confidence) / 2
-        filled = {
-            "source": "a.mp4",
-            "camera": "cam1",
-            "media": "video",
-            "frame": 0,
-            "time_s": 0.0,
-            "captured_at": None,
-            "face": 0,
-            "x1": 0.0,
-            "y1": 0.0,
-            "x2": 10.0,
-            "y2": 10.0,
-            "score": 0.9,
-            "landmarks": None,
-            "label": label,
-            "confidence": confidence,
-            "sharpness": 1.0,
-            "track": 0,
-            **{f"p_{name}": confidence if name == label else rest for name in LABELS},
-        }
-        full.append({**filled, **row})
+        full.append(result_row(label, confidence, **{"camera": "cam1", "track": 0, **row}))
     return pa.Table.from_pylist(full, schema=RESULTS)
 
 
