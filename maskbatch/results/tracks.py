@@ -31,7 +31,7 @@ REACH = (0.2, 2.0)
 """Least and most widening. Beyond two widths neighbours would be taken for each other."""
 
 MIN_SIMILARITY = 0.1
-MIN_SCORE = 0.5
+BEGINNING_SCORE = 0.5
 """Faces with a lower score prolong a track but do not begin one."""
 
 _CHUNK = 65_536
@@ -109,8 +109,8 @@ class _Tracker:
         self._tracker = trackers.ByteTrackTracker(
             lost_track_buffer=max(1, round(30 * memory_s)),  # the library counts it in frames of 1/30 s
             frame_rate=1 / self._step,
-            track_activation_threshold=MIN_SCORE,
-            high_conf_det_threshold=MIN_SCORE,
+            track_activation_threshold=BEGINNING_SCORE,
+            high_conf_det_threshold=BEGINNING_SCORE,
             minimum_consecutive_frames=1,
             minimum_iou_threshold=MIN_SIMILARITY,
             iou=self._similarity,
@@ -160,7 +160,7 @@ class _Tracker:
             if number >= 0:
                 result[row] = self._numbers[number]
         # Faces without a track whose score suffices have begun one each, in this order; their tracks are the last of the list.
-        starting = [row for row, number in zip(rows, ids, strict=True) if number < 0 and scores[row] >= MIN_SCORE]
+        starting = [row for row, number in zip(rows, ids, strict=True) if number < 0 and scores[row] >= BEGINNING_SCORE]
         known = {id(track) for track in before}
         fresh = [track for track in self._tracker.tracks if id(track) not in known]
         for row, track in zip(starting, fresh, strict=True):
