@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import zipfile
 from collections.abc import Callable
@@ -26,6 +28,14 @@ PARITY = 1e-4
 
 OPSET = 17
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".dill")
+_ARITHMETIC = (
+    *("__operators__.", "math.", "nn.", "image.", "linalg."),
+    *("cast", "clip_by_value", "concat", "expand_dims", "identity", "pad", "reshape", "reverse", "split", "squeeze"),
+    *("stack", "strided_slice", "tile", "transpose", "unstack"),
+)
+"""Beginnings of the TensorFlow functions that Keras 2 writes into a model for ``x / 127.5 - 1`` and the like. Others, such
+as ``io.write_file``, could do harm."""
+
 Scale = Literal["-1..1", "0..1", "0..255"]
 
 
@@ -49,12 +59,16 @@ class Source:
 def load_keras(path: Path, architecture: str | None = None) -> Any:
     """A Keras model from ``.keras``, an old Keras 2 ``.h5``, or weights alone for one of our architectures.
 
+    What Keras 2 wrote is loaded by Keras 2 (`tf_keras`) where it is installed: Keras 3 refuses most of it (batch norms,
+    depthwise convolutions and augmentation layers have other settings there), and the writer reads its files exactly.
+
     Args:
         path: ``.keras``, ``.h5`` or ``.weights.h5``.
-        architecture: build this network and load only the weights; the exact route for old ``.h5`` files.
+        architecture: build this network and load only the weights; needs no Keras 2 for old ``.h5`` files.
 
     Raises:
-        ModelError: a pickle, a Lambda layer, a broken file, or another architecture.
+        ModelError: a pickle, a Lambda layer, a broken file, weights without an architecture, or another architecture.
+        MissingExtraError: only Keras 2 can load the file, and it is not installed.
     """
     import keras
 
@@ -66,27 +80,55 @@ def load_keras(path: Path, architecture: str | None = None) -> Any:
         except Exception as error:
             raise ModelError(f"the weights in {path} do not fit {architecture}: {_first_line(error)}") from error
         return model
+    if not _stored_config(path):
+        raise ModelError(f"{path} holds weights alone; name the --architecture of the network that they belong to")
+    old = _written_by_keras2(path)
+    keras2 = _keras2() if old else None
     try:
+        if keras2 is not None:
+            return keras2.models.load_model(path, compile=False)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        if path.suffix in (".h5", ".hdf5"):
-            return _load_keras2(path, error)
-        raise ModelError(f"Keras cannot load {path}: {_first_line(error)}") from error
+        if old and keras2 is None:
+            raise MissingExtraError(
+                f"{path} was saved by Keras 2 and Keras 3 cannot load it ({_first_line(error)[:100]}…); install Keras 2 with "
+                f"`uv pip install --no-deps 'tf_keras=={_tensorflow_series()}.*'`, or name the --architecture to load "
+                "the weights alone"
+            ) from error
+        raise ModelError(f"Keras {3 if keras2 is None else 2} cannot load {path}: {_first_line(error)}") from error
 
 
-def _load_keras2(path: Path, first: Exception) -> Any:
-    """Old files that Keras 3 does not understand, through Keras 2 (`tf_keras`), where it is installed."""
+def _keras2() -> Any | None:
+    """Keras 2 under the name that it has beside Keras 3, or None where it is not installed."""
+    if importlib.util.find_spec("tf_keras") is None:
+        return None
     try:
-        import tf_keras
-    except ImportError:
+        return importlib.import_module("tf_keras")
+    except Exception as error:  # it fits one TensorFlow alone and fails in many ways beside another
         raise MissingExtraError(
-            f"{path} was saved by Keras 2 and Keras 3 cannot load it ({_first_line(first)}); "
-            "install tf_keras, or name the --architecture to load the weights alone"
-        ) from None
-    try:
-        return tf_keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise ModelError(f"Keras 2 cannot load {path} either: {_first_line(error)}") from error
+            f"the installed tf_keras does not run ({_first_line(error)}); "
+            f"install the one for this TensorFlow: `uv pip install --no-deps 'tf_keras=={_tensorflow_series()}.*'`"
+        ) from error
+
+
+def _tensorflow_series() -> str:
+    import tensorflow as tf
+
+    return ".".join(str(tf.__version__).split(".")[:2])
+
+
+def _written_by_keras2(path: Path) -> bool:
+    """Whether the file says that a Keras before 3 wrote it; files too old to say so are from before, too."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            said = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+        version = said.get("keras_version", "3") if isinstance(said, dict) else "3"
+    else:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("keras_version", "2")
+    return (version.decode() if isinstance(version, bytes) else str(version)).split(".")[0] in ("1", "2")
 
 
 def refuse_unsafe(path: Path) -> None:
@@ -105,12 +147,17 @@ def refuse_unsafe(path: Path) -> None:
     head = path.read_bytes()[:2]
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise ModelError(f"{path} is a pickle in disguise, and loading one runs any code in it")
-    for name in _layer_classes(_stored_config(path)):
-        if name == "Lambda":
+    config = _stored_config(path)
+    for name in _values_of("class_name", config):
+        if name in ("Lambda", "__lambda__"):
             raise ModelError(
                 f"{path} has a Lambda layer: its body is Python bytecode that would run here; "
                 "rebuild the model with ordinary layers and load its weights (--architecture)"
             )
+    if any(name in ("TFOpLambda", "SlicingOpLambda") for name in _values_of("class_name", config)):
+        for name in _values_of("function", config):
+            if not name.startswith(_ARITHMETIC):
+                raise ModelError(f"{path} calls tf.{name}, which is no arithmetic and would run here; it is refused")
 
 
 def _stored_config(path: Path) -> Any:
@@ -127,12 +174,12 @@ def _stored_config(path: Path) -> Any:
         raise ModelError(f"{path} is neither a .keras nor an .h5 model: {_first_line(error)}") from error
 
 
-def _layer_classes(config: Any) -> list[str]:
+def _values_of(key: str, config: Any) -> list[str]:
     if isinstance(config, dict):
-        own = [str(config["class_name"])] if "class_name" in config else []
-        return own + [name for value in config.values() for name in _layer_classes(value)]
+        own = [str(config[key])] if key in config else []
+        return own + [name for value in config.values() for name in _values_of(key, value)]
     if isinstance(config, list):
-        return [name for value in config for name in _layer_classes(value)]
+        return [name for value in config for name in _values_of(key, value)]
     return []
 
 
@@ -249,7 +296,7 @@ def _forward(path: Path, architecture: str | None) -> tuple[Callable[[Any], Any]
         run.keep = loaded  # type: ignore[attr-defined]  # a SavedModel's variables die with their owner
         return run, int(spec.shape[1])
     model = load_keras(path, architecture)
-    shape = model.input_shape
+    shape = model.input_shape[0] if isinstance(model.input_shape, list) else model.input_shape
     if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 3 or model.output_shape[-1] != 3:
         raise ModelError(f"{path} maps {shape} to {model.output_shape}, not square pictures to three probabilities")
     return (lambda x: model(x, training=False)), int(shape[1])
