@@ -31,7 +31,9 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # plain text: the import of rich alone would take as long as the rest of `--help`
+        # The list of verbs is plain text, since rich alone takes as long to import as all else that it needs; a verb's many
+        # options are shown in panels.
+        rich_markup_mode="rich" if sys.argv[1:2] and sys.argv[1] in VERBS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out.",
     )
