@@ -186,6 +186,8 @@ def correct_labels(faces: pd.DataFrame, corrections: Path) -> tuple[pd.DataFrame
     try:
         with corrections.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        if any(row[name] is None for row in rows for name in CORRECTION_COLUMNS):
+            raise ValueError("a line is too short")
         keys = [_key(row["set"], row["filename"], *(float(row[k]) for k in CORRECTION_COLUMNS[2:6])) for row in rows]
         wanted = dict(zip(keys, (row["corrected"] for row in rows), strict=True))
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:

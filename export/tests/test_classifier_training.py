@@ -288,3 +288,39 @@ def test_ported_weights_reproduce_torchvisions_network() -> None:
     stem = keras.Model(backbone.input, backbone.get_layer("stem_conv_bn").output)
     said = np.asarray(stem((rgb[None, ..., ::-1] / 127.5 - 1).astype(np.float32)))[0]
     assert said[1:, 1:] == pytest.approx(wanted[1:, 1:], abs=2e-4)
+
+
+def test_corrections_change_what_is_learned_and_not_what_is_judged(
+    data: Path, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = read_tables([data]).faces
+    parts = parts_of(faces, config)
+    listed = faces[faces["label"] == "with_mask"]
+    table = listed[["set", "filename", "xmin", "ymin", "xmax", "ymax", "label"]].assign(corrected="without_mask")
+    seen: dict[str, list[str]] = {}
+
+    class Stop(Exception):
+        pass
+
+    def look(run: training._Run) -> TrainResult:
+        for name, patches in (("train", run.batches.patches), ("val", run.check)):
+            seen[name] = [LABELS[label] for label in patches.labels]
+        raise Stop
+
+    monkeypatch.setattr(training._Run, "go", look)
+    said: list[str] = []
+    # Training without any face of a class is refused: leave one with its mask.
+    keep = faces[(parts == "train") & (faces["label"] == "with_mask")].iloc[0]["filename"]
+    table[table["filename"] != keep].to_csv(tmp_path / "corrections.csv", index=False)
+    with pytest.raises(Stop):
+        train(replace(config, corrections=str(tmp_path / "corrections.csv")), tmp_path / "run", said.append)
+    assert said[0] == "7 labels corrected or left out"
+    assert {name: seen["train"].count(name) for name in LABELS} == {
+        "with_mask": 1,
+        "without_mask": 15,
+        "mask_weared_incorrect": 8,
+    }
+    assert seen["val"] == faces.loc[parts == "val", "label"].tolist()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["corrections"] == str(
+        tmp_path / "corrections.csv"
+    )

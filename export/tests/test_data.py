@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from classifier_data import BOX, annotation, draw_face, write_set
-from maskbatch_export.data import cut_patches, jitter_boxes, label_of, read_tables
+from maskbatch_export.data import CORRECTION_COLUMNS, correct_labels, cut_patches, jitter_boxes, label_of, read_tables
 from maskbatch_export.duplicates import group_near_duplicates
 from maskbatch_export.split import part_of_group
 from maskbatch_export.stats import uniformity_test, write_stats
@@ -139,3 +139,76 @@ def test_uniformity_is_rejected_for_the_counts_of_the_public_set() -> None:
     statistic, p_value = uniformity_test({"with_mask": 3232, "without_mask": 717, "mask_weared_incorrect": 123})
     assert statistic > 4000
     assert p_value < 1e-12
+
+
+def corrections(path: Path, *rows: tuple[object, ...]) -> Path:
+    path.write_text("\n".join(",".join(map(str, row)) for row in (CORRECTION_COLUMNS, *rows)) + "\n")
+    return path
+
+
+def test_wrong_labels_are_mended_or_left_out_and_the_rest_stays(tmp_path: Path) -> None:
+    faces = read_tables([write_set(tmp_path / "one", 2)]).faces
+    first, second = faces.iloc[0], faces.iloc[1]
+    listed = corrections(
+        tmp_path / "c.csv",
+        ("one", first["filename"], *BOX, first["label"], "without_mask"),
+        ("one", second["filename"], *(f"{value:.2f}" for value in BOX), second["label"], ""),
+    )
+    before = faces.copy()
+    mended, count = correct_labels(faces, listed)
+    assert count == 2
+    assert first["label"] != "without_mask"
+    assert mended.iloc[0]["label"] == "without_mask"
+    assert second["filename"] not in set(mended["filename"])
+    assert mended.iloc[1:].equals(faces.iloc[2:])
+    assert faces.equals(before), "the table that was given is not changed"
+
+
+def test_a_correction_is_for_one_box_in_one_file_of_one_set(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "one", 1)
+    objects = [("mask", BOX), ("mask", (2.0, 2.0, 30.0, 40.0))]
+    cv2.imwrite(str(folder / "images" / "pair.png"), draw_face("with_mask", np.random.default_rng(0)))
+    (folder / "annotations" / "pair.xml").write_text(annotation("pair.png", (96, 104), objects))
+    faces = read_tables([folder]).faces
+    right = ("one", "pair.png", 2.0, 2.0, 30.0, 40.0, "with_mask", "without_mask")
+    mended, count = correct_labels(faces, corrections(tmp_path / "c.csv", right))
+    pair = mended[mended["filename"] == "pair.png"]
+    assert count == 1
+    assert dict(zip(pair["xmin"], pair["label"], strict=True)) == {20.0: "with_mask", 2.0: "without_mask"}
+    for wrong in (("two", *right[1:]), ("one", "other.png", *right[2:]), (*right[:5], 41.0, *right[6:])):
+        same, none = correct_labels(faces, corrections(tmp_path / "c.csv", wrong))
+        assert none == 0
+        assert same.equals(faces)
+
+
+def test_a_list_of_corrections_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    faces = read_tables([write_set(tmp_path / "one", 1)]).faces
+    unknown = corrections(tmp_path / "c.csv", ("one", "a.png", *BOX, "with_mask", "hat"))
+    with pytest.raises(UsageError, match="unknown class 'hat'"):
+        correct_labels(faces, unknown)
+    (tmp_path / "columns.csv").write_text("filename,label\na.png,with_mask\n")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    numberless = corrections(tmp_path / "n.csv", ("one", "a.png", "left", *BOX[1:], "with_mask", ""))
+    short = tmp_path / "short.csv"
+    short.write_text(",".join(CORRECTION_COLUMNS) + "\none,a.png,1\n")
+    unmended = corrections(tmp_path / "u.csv", ("one", "a.png", *BOX, "with_mask"))
+    unread = [tmp_path / name for name in ("missing.csv", "columns.csv", "bytes.csv")]
+    for path in (*unread, numberless, short, unmended):
+        with pytest.raises(UsageError, match="no list of corrections"):
+            correct_labels(faces, path)
+
+
+def test_our_own_list_of_corrections_can_be_read() -> None:
+    import csv
+
+    import pandas as pd
+
+    path = Path(__file__).parents[1] / "corrections.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    boxes = {name: [float(row[name]) for row in rows] for name in ("xmin", "ymin", "xmax", "ymax")}
+    faces = pd.DataFrame({**{name: [row[name] for row in rows] for name in ("set", "filename", "label")}, **boxes})
+    mended, count = correct_labels(faces, path)
+    assert count == len(rows) == len(set(map(tuple, faces.itertuples(index=False))))
+    assert len(mended) == sum(row["corrected"] != "" for row in rows)
+    assert all(row["corrected"] != row["label"] for row in rows)

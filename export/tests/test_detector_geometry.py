@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
 from maskbatch_export.detector.augment import Recipe, Sampler, damage, mosaic, relight, window
 from maskbatch_export.detector.data import Picture
 from maskbatch_export.detector.evaluate import Found, evaluate, letterbox, suppress
+from maskbatch_export.detector.unlabelled import ignore_unlabelled
 
 
 def white_square(box: tuple[int, int, int, int] = (120, 80, 180, 150), size: tuple[int, int] = (240, 320)) -> Picture:
@@ -130,3 +134,67 @@ def test_blind_detector_finds_nothing() -> None:
     result = evaluate(lambda _: Found(np.zeros((0, 4)), np.zeros(0), None), [white_square()])
     assert result["ap50"] == 0.0
     assert result["recall"]["80-10000"] == 0.0
+
+
+def test_a_crop_says_which_set_it_is_from_and_a_mosaic_of_several_does_not() -> None:
+    rng, recipe = np.random.default_rng(0), Recipe(size=128)
+    mask, wide = white_square(), replace(white_square(), origin="wider_face")
+    assert window(wide, 128, 128, rng, recipe).origin == "wider_face"
+    assert mosaic([wide] * 4, rng, recipe).origin == "wider_face"
+    assert mosaic([mask, wide, mask, mask], rng, recipe).origin == ""
+    sampler = Sampler([mask, wide], {"face_mask_detection": 0.5, "wider_face": 0.5}, Recipe(size=128, mosaic=0.5), 0)
+    origins = [crop.origin for step in range(10) for crop in sampler.batch(step, 4)]
+    assert set(origins) == {"face_mask_detection", "wider_face", ""}
+    assert all(crop.origin for step in range(10) for crop in sampler.batch(step, 4, plain=True))
+
+
+def seen(*rows: tuple[float, float, float, float, float]) -> Callable[[np.ndarray], Found]:
+    """A detector that finds these boxes (x1 y1 x2 y2 score) in every picture."""
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return lambda image: Found(table[:, :4], table[:, 4], None)
+
+
+def test_confident_finds_that_no_label_explains_are_ignored_and_labels_stay() -> None:
+    picture = white_square()  # one face at 120 80 180 150
+    teacher = seen(
+        (121, 82, 178, 149, 0.99),  # the labelled face
+        (140, 100, 160, 120, 0.9),  # a part of it
+        (10, 10, 40, 50, 0.8),  # nobody labelled this one
+        (200, 20, 230, 50, 0.3),  # not sure
+    )
+    (done,), added = ignore_unlabelled([picture], [teacher], ["face_mask_detection"])
+    assert added == 1
+    np.testing.assert_array_equal(done.boxes, [[120, 80, 180, 150], [10, 10, 40, 50]])
+    assert done.boxes.dtype == np.float32
+    assert done.ignored.tolist() == [False, True]
+    assert done.landmarks.shape == (2, 5, 2)
+    np.testing.assert_array_equal(done.landmarks[0], picture.landmarks[0])
+    assert np.isnan(done.landmarks[1]).all()
+    assert len(picture.boxes) == 1
+    (_,), more = ignore_unlabelled([picture], [teacher], ["face_mask_detection"], score=0.2)
+    assert more == 2
+
+
+def test_a_second_teacher_adds_only_what_the_first_did_not_find() -> None:
+    teachers = [seen((10, 10, 40, 50, 0.8)), seen((11, 9, 41, 50, 0.9), (250, 100, 280, 140, 0.7))]
+    (done,), added = ignore_unlabelled([white_square()], teachers, ["face_mask_detection"])
+    assert added == 2
+    np.testing.assert_array_equal(done.boxes[1:], [[10, 10, 40, 50], [250, 100, 280, 140]])
+
+
+def test_sets_with_all_their_labels_and_pictures_without_any() -> None:
+    teacher = seen((10, 10, 40, 50, 0.8))
+    wide = replace(white_square(), origin="wider_face")
+    empty = replace(
+        white_square(),
+        boxes=np.zeros((0, 4), np.float32),
+        ignored=np.zeros(0, bool),
+        landmarks=np.zeros((0, 5, 2), np.float32),
+    )
+    done, added = ignore_unlabelled([wide, empty], [teacher], ["face_mask_detection"])
+    assert done[0] is wide
+    assert added == 1
+    assert done[1].ignored.tolist() == [True]
+    (same,), none = ignore_unlabelled([white_square()], [seen()], ["face_mask_detection"])
+    assert none == 0
+    np.testing.assert_array_equal(same.boxes, white_square().boxes)

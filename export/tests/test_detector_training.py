@@ -14,7 +14,15 @@ torch = pytest.importorskip("torch", reason="training the detector needs PyTorch
 
 from maskbatch_export.detector.anchors import make_anchors  # noqa: E402
 from maskbatch_export.detector.augment import Crop  # noqa: E402
-from maskbatch_export.detector.loss import LossSettings, assign, detection_loss, eiou_loss, flatten, paired_iou  # noqa: E402
+from maskbatch_export.detector.loss import (  # noqa: E402
+    LossSettings,
+    assign,
+    detection_loss,
+    distillation_loss,
+    eiou_loss,
+    flatten,
+    paired_iou,
+)
 
 SIZE = 128
 ANCHORS = torch.from_numpy(make_anchors(SIZE, SIZE))
@@ -99,6 +107,41 @@ def test_descending_the_loss_finds_the_face() -> None:
     np.testing.assert_allclose(decode_boxes(deltas[best], ANCHORS[best].numpy()), box[0], atol=1.0)
     np.testing.assert_allclose(decode_landmarks(points[best], ANCHORS[best].numpy()), marks[0], atol=1.5)
     assert (logits > 0).sum() < 20
+
+
+def test_distillation_is_zero_where_the_scores_agree_and_counts_only_where_they_differ() -> None:
+    logits = torch.tensor([[-6.0, -1.0, 0.5, 4.0]])
+    teacher = logits.sigmoid()
+    assert float(distillation_loss(logits, teacher)) == pytest.approx(0, abs=1e-7)
+    moved = teacher.clone()
+    moved[0, 2] = 0.9
+    student = logits.clone().requires_grad_()
+    distillation_loss(student, moved).backward()
+    assert student.grad is not None
+    assert student.grad[0, 2] < 0, "a step against the gradient raises the score towards the teacher's"
+    assert student.grad[0, [0, 1, 3]].abs().max() < 1e-6
+
+
+def test_distillation_falls_with_every_step_towards_the_teacher() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, goal = (torch.randn(2, 300, generator=generator) * 3 for _ in range(2))
+    losses = [float(distillation_loss(start + (goal - start) * t, goal.sigmoid())) for t in (0, 0.25, 0.5, 0.75, 1)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 0.1
+    assert losses[-1] == pytest.approx(0, abs=1e-6)
+    student = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([student], lr=0.3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        distillation_loss(student, goal.sigmoid()).backward()
+        optimizer.step()
+    assert float(distillation_loss(student.detach(), goal.sigmoid())) < 0.01 * losses[0]
+
+
+def test_distillation_of_a_teacher_that_sees_nothing_stays_finite() -> None:
+    logits = torch.tensor([[3.0, -9.0]])
+    loss = float(distillation_loss(logits, torch.zeros(1, 2)))
+    assert 0 < loss < 10
 
 
 RUNNER = """
