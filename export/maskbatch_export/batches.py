@@ -69,7 +69,7 @@ class Batches:
         for position in range(self.batch):
             images[position] = self._draw(int(chosen[position]), size, rng)
         if self.extra is not None and len(self.extra):
-            for position in np.flatnonzero(rng.random(self.batch) < recipe.extra):
+            for position in np.flatnonzero(rng.random(self.batch) < recipe.extra).tolist():
                 images[position] = self._cut(self.extra, int(rng.integers(len(self.extra))), size, rng)
                 chosen[position] = LABELS.index("without_mask")
         inputs = images.astype(np.float32)

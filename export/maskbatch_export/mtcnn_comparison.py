@@ -53,7 +53,7 @@ class Mtcnn:
         return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
-        height, width = scaled_size(*image.shape[:2], self._det_size)
+        height, width = scaled_size(image.shape[0], image.shape[1], self._det_size)
         scaled = cv2.cvtColor(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
         try:
             rows = self._network.detect_faces(scaled, **self._options)
@@ -68,7 +68,7 @@ class Mtcnn:
         scores = np.array([row["confidence"] for row in rows], np.float32)
         found = Detections(boxes, scores, marks).scaled(image.shape[1] / width)
         found.boxes = np.clip(found.boxes, 0, np.array([image.shape[1], image.shape[0]] * 2, np.float32))
-        solid = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)
+        solid = np.all(found.boxes[:, 2:] > found.boxes[:, :2], axis=1)
         return found.select(solid).select(np.argsort(-scores[solid], kind="stable"))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -212,3 +213,18 @@ def test_our_own_list_of_corrections_can_be_read() -> None:
     assert count == len(rows) == len(set(map(tuple, faces.itertuples(index=False))))
     assert len(mended) == sum(row["corrected"] != "" for row in rows)
     assert all(row["corrected"] != row["label"] for row in rows)
+
+
+def test_our_own_corrections_leave_the_test_part_as_it_is() -> None:
+    import csv
+
+    shared = Path(os.environ.get("MASKBATCH_SHARED") or Path(__file__).parents[3] / "shared") / "data"
+    if not shared.is_dir():
+        pytest.skip(f"needs the shared data folder, which is not at {shared.parent} (set MASKBATCH_SHARED)")
+    groups = {}
+    for name in ("face_mask_detection", "ilc2021"):
+        with (shared / name / "groups.csv").open(newline="", encoding="utf-8") as file:
+            groups |= {(name, row["filename"]): row["group"] for row in csv.DictReader(file)}
+    with (Path(__file__).parents[1] / "corrections.csv").open(newline="", encoding="utf-8") as file:
+        parts = [part_of_group(groups[row["set"], row["filename"]]) for row in csv.DictReader(file)]
+    assert set(parts) == {"train", "val"}

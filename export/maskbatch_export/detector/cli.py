@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -118,7 +118,9 @@ def blend(
         run, backbone, rest = text.rsplit(":", 2)
         parts.append((Path(run) / "average.npz", float(backbone), float(rest)))
     settings = (parts[0][0].parent / "settings.json").read_text()
-    values = mix(build_model(Architecture.from_dict(json.loads(settings)["architecture"])), start, parts)
+    values: dict[str, Any] = mix(
+        build_model(Architecture.from_dict(json.loads(settings)["architecture"])), start, parts
+    )
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(settings)
     np.savez(out / "average.npz", **values)
