@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from maskbatch.errors import MissingExtraError
+
 app = typer.Typer(no_args_is_help=True, help="Make the face detector: train, evaluate, export, quantise.")
 
 
@@ -18,8 +20,11 @@ def main() -> None:
 
 def _torch_backend(threads: int) -> None:
     os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("training the detector needs PyTorch: uv pip install torch") from error
     import keras
-    import torch
 
     torch.set_num_threads(threads)
     keras.config.set_image_data_format("channels_first")
