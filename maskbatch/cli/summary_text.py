@@ -8,6 +8,9 @@ from maskbatch.cli.reporters import clock
 from maskbatch.config import Sampling, ScanConfig
 from maskbatch.scan_summary import ScanSummary
 
+SHORT_RUN_S = 5.0
+"""Of a shorter run the share of the ceiling would tell about its start and end, not about its speed."""
+
 
 def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     """What a person wants to know when a scan has ended, most important first."""
@@ -33,7 +36,8 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         yield f"{summary.wall_s:.1f} s, {rate:.1f} {unit} on {summary.device} with {summary.workers} workers ({summary.provider})"
         total = sum(summary.stages.values()) or 1.0
         stages = ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in summary.stages.items())
-        yield f"time by stage: {stages}; {100 * (summary.ceiling_fraction or 0):.0f} % of the ceiling"
+        ceiling = f"; {100 * (summary.ceiling_fraction or 0):.0f} % of the ceiling"
+        yield f"time by stage: {stages}{ceiling if summary.wall_s >= SHORT_RUN_S else ''}"
     elif summary.resumed:
         yield "nothing new: every input was done already"
     for name, path in summary.outputs.items():
