@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maskbatch.config import MIN_SCORE
 from maskbatch.errors import MissingExtraError
 
 app = typer.Typer(no_args_is_help=True, help="Make the face detector: train, evaluate, export, quantise.")
@@ -209,6 +210,7 @@ def evaluate(
     ] = "test",
     size: int = 640,
     nms_iou: float = 0.5,
+    score: Annotated[float, typer.Option(help="Precision and recall are told at this score.")] = MIN_SCORE,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
 ) -> None:
     """Average precision and recall by face size, letterboxed, of one or more detectors on the same pictures."""
@@ -225,11 +227,12 @@ def evaluate(
         chosen = "val" if origin == WIDER and part == "test" else part
         pictures = read_pictures(data, chosen, (origin,))  # type: ignore[arg-type]
         for spec in model:
-            figures = judge(open_detector(spec, size, nms_iou), pictures, size)
+            figures = judge(open_detector(spec, size, nms_iou), pictures, size, score)
             report.setdefault(spec, {})[f"{origin}/{chosen}"] = figures
             recall = " ".join(f"{k}:{v:.3f}" for k, v in figures["recall"].items() if not k.startswith("n_"))
             typer.echo(
                 f"{origin}/{chosen} {spec}: AP.5 {figures['ap50']:.4f} AP.35 {figures['ap35']:.4f} AP {figures['ap']:.4f} "
+                f"| at {score:g} precision {figures['precision']:.3f} recall {figures['recall_at_score']:.3f} "
                 f"| recall at 1 false/picture (score {figures['score_at_1_false_per_picture']:.3f}) {recall}"
             )
     if out is not None:

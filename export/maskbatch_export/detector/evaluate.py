@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskbatch.config import MIN_SCORE
 from maskbatch.detect.nms import vote
 from maskbatch.evaluate.metrics import Match, average_precision, box_overlaps, match, precision_recall
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
@@ -106,17 +107,20 @@ def onnx_predict(path: Path) -> Predict:
     return predict
 
 
-def evaluate(detect: Detect, pictures: Sequence[Picture], size: int = 640) -> dict[str, Any]:
+def evaluate(detect: Detect, pictures: Sequence[Picture], size: int = 640, score: float = MIN_SCORE) -> dict[str, Any]:
     """Average precision at IoU .5, .35 and the mean over .5:.95, and recall by face size.
 
     A face's size is the square root of its area in pixels of the *letterboxed* input. Recall is taken at the score that gives one
-    false detection per picture on average, so that detectors with differently scaled scores compare.
+    false detection per picture on average, so that detectors with differently scaled scores compare. Precision and recall at
+    ``score``, a scan's own threshold, count an ignored face neither way.
     """
     found = [detect(p.image) for p in pictures]
-    return summarise(found, pictures, size)
+    return summarise(found, pictures, size, score)
 
 
-def summarise(found: Sequence[Found], pictures: Sequence[Picture], size: int = 640) -> dict[str, Any]:
+def summarise(
+    found: Sequence[Found], pictures: Sequence[Picture], size: int = 640, score: float = MIN_SCORE
+) -> dict[str, Any]:
     """The figures of :func:`evaluate` from detections already made."""
     thresholds = [0.35, *np.arange(0.5, 0.96, 0.05).round(2).tolist()]
     matches: dict[float, list[Match]] = {
@@ -136,6 +140,9 @@ def summarise(found: Sequence[Found], pictures: Sequence[Picture], size: int = 6
     usable = np.nonzero(false <= len(pictures))[0]
     cut = float(curve.scores[usable[-1]]) if len(usable) else 1.0
     result["score_at_1_false_per_picture"] = cut
+    told = sum(int((m.scores >= score).sum()) for m in matches[0.5])
+    right = sum(int((m.correct & (m.scores >= score)).sum()) for m in matches[0.5])
+    result |= {"score": score, "precision": right / max(1, told), "recall_at_score": right / max(1, result["faces"])}
     for name, limit, iou in (("recall", cut, 0.5), ("recall35", cut, 0.35)):
         result[name] = recall_by_size(matches[iou], pictures, limit, size)
     return result
