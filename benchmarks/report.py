@@ -202,7 +202,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
     colours = ["tab:blue" if way == "this project" else "0.7" for _, way, _ in bars]
     right.barh(labels, [value for _, _, value in bars], color=colours)
     right.invert_yaxis()
-    right.set_xscale("log")
+    if bars:
+        right.set_xscale("log")
     right.set_xlabel("frames per second")
     right.tick_params(axis="y", labelsize="x-small")
     right.set_title("Against other ways")
