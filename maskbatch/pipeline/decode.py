@@ -177,7 +177,7 @@ class Decoder:
 
 
 def _give_back() -> None:
-    """Return freed memory to the system: glibc keeps the frames of one decoder (200 MB at 1080p) beside those of the next."""
+    """Return freed memory to the system: glibc would keep one decoder's frames beside the next one's (200 MB at 1080p)."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 
