@@ -16,7 +16,8 @@ TITLES = {
 }
 TARGETS = (
     ("fraction of the ceiling, every set", "≥ .90"),
-    ("all workers over one", "≥ 1.85 ×"),
+    ("all workers over one worker on one core", "≥ 1.85 ×"),
+    ("all workers over one worker that may use all cores", "≥ 1.85 ×"),
     ("over loop (a)", "≥ 20 ×"),
     ("over loop (b)", "≥ 2 ×"),
     ("720p video at one frame per second", "≥ 60 × real time"),
@@ -59,16 +60,18 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
         "## Against the ceiling",
         "",
         "The ceiling is cores ÷ sum of the kernels' times per frame, each kernel timed alone on one core. The scan's speed counts from "
-        "the first unit handed out to the last receipt.",
+        "the first unit handed out to the last receipt. The last column is the share of the workers' time that the kernels used in the scan "
+        "itself: what is missing there to 1 is the engine's; the rest of what is missing to the ceiling is kernels that are slower "
+        "while the other cores are busy too.",
         "",
-        "| set | frames | faces | decode | detect | crop | classify | write | ceiling /s | scan /s | fraction |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| set | frames | faces | decode | detect | crop | classify | write | ceiling /s | scan /s | fraction | kernels' share |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in found["sets"]:
         kernels = " | ".join(f"{value:.2f}" for value in row["kernel_ms_per_frame"].values())
         lines.append(
             f"| {row['name']} | {row['frames']} | {row['faces']} | {kernels} | {row['ceiling_frames_per_s']:.1f} "
-            f"| {row['frames_per_s']:.1f} | **{row['fraction_of_ceiling']:.2f}** |"
+            f"| {row['frames_per_s']:.1f} | **{row['fraction_of_ceiling']:.2f}** | {row['kernels_share_of_workers']:.2f} |"
         )
     lines += ["", "Kernels in milliseconds of one core per frame. The sets:", ""]
     lines += [f"- {row['name']}: {row['about']}" for row in found["sets"]]
@@ -86,11 +89,18 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
             f"| {row['first_result_s']} | {row['whole_command_s']:.1f} |"
         )
     lines += ["", "CPU seconds include Python's start, loading and merging.", "", "## Scaling", ""]
-    lines += ["| set | one worker /s | all workers /s | ratio |", "| --- | ---: | ---: | ---: |"]
     lines += [
-        f"| {row['name']} | {row['one_worker_frames_per_s']:.1f} | {row['frames_per_s']:.1f} | {row['scaling']:.2f} |"
+        "One worker is a process that detects and a thread that decodes ahead: left alone on the machine it uses more than one core. "
+        "So it is measured twice, confined to one core, and free.",
+        "",
+        "| set | all workers /s | one worker on one core /s | ratio | one worker, all cores /s | ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['name']} | {row['frames_per_s']:.1f} | {row['one_core_frames_per_s']:.1f} | {row['over_one_core']:.2f} "
+        f"| {row['one_worker_frames_per_s']:.1f} | {row['over_one_worker']:.2f} |"
         for row in found["sets"]
-        if "scaling" in row
+        if "over_one_core" in row
     ]
     lines += [
         "",
@@ -159,7 +169,8 @@ def _reached(found: dict[str, Any]) -> list[str]:
     keyed = {name: row["variants"]["key frames"]["video_hours_per_hour"] for name, row in videos.items()}
     return [
         _listed({name: f"{value:.2f}" for value, name in fractions}),
-        _listed({row["name"]: f"{row['scaling']:.2f} ×" for row in sets if "scaling" in row}),
+        _listed({row["name"]: f"{row['over_one_core']:.2f} ×" for row in sets if "over_one_core" in row}),
+        _listed({row["name"]: f"{row['over_one_worker']:.2f} ×" for row in sets if "over_one_worker" in row}),
         over("keras"),
         over("plain"),
         _listed({name: f"{row['video_hours_per_hour']} ×" for name, row in videos.items() if "720p" in name}),

@@ -59,8 +59,12 @@ def make_worksets(folder: Path, names: list[str] | None = None, scale: float = 1
         folder: where they go; kept from run to run.
         names: which; None is all.
         scale: of the number of pictures and the length of the videos.
+
+    Returns:
+        The sets, less those that cannot be made from what is there.
     """
-    return [make(folder, scale) for name, make in MAKERS.items() if names is None or name in names]
+    made = (make(folder, scale) for name, make in MAKERS.items() if names is None or name in names)
+    return [work_set for work_set in made if work_set is not None]
 
 
 # --- pictures
@@ -91,7 +95,7 @@ def _full_hd(folder: Path, scale: float) -> WorkSet:
 def _twelve(folder: Path, scale: float) -> WorkSet:
     photos = _photos(24, faces=True)
     path = folder / f"12mp-{scale:g}"
-    return _filled(path, "12 MP", TWELVE_MEGAPIXELS, round(240 * scale), "photos of few faces", lambda i: next(photos))
+    return _filled(path, "12 MP", TWELVE_MEGAPIXELS, round(480 * scale), "photos of few faces", lambda i: next(photos))
 
 
 def _many(folder: Path, scale: float) -> WorkSet:
@@ -105,13 +109,13 @@ def _many(folder: Path, scale: float) -> WorkSet:
         return np.vstack(rows)
 
     path = folder / f"many-{scale:g}"
-    return _filled(path, "many faces", FULL_HD, round(240 * scale), "twelve photos in one", mosaic)
+    return _filled(path, "many faces", FULL_HD, round(480 * scale), "twelve photos in one", mosaic)
 
 
 def _none(folder: Path, scale: float) -> WorkSet:
     photos = _photos(24, faces=False)
     path = folder / f"none-{scale:g}"
-    return _filled(path, "no faces", FULL_HD, round(600 * scale), "pictures of a road", lambda i: next(photos))
+    return _filled(path, "no faces", FULL_HD, round(1500 * scale), "pictures of a road", lambda i: next(photos))
 
 
 def _filled(
@@ -183,6 +187,21 @@ def _count(path: Path) -> int:
 def _video_720(folder: Path, scale: float) -> WorkSet:
     """As cameras record: no B frames, a key frame every two seconds."""
     return _video(folder, "720p video", (1280, 720), scale, b_frames=0, key_every=50, bit_rate=2_000_000)
+
+
+def _cctv(folder: Path, scale: float) -> WorkSet | None:
+    """What a real camera wrote, again and again: a key frame every 1.3 s; none without the data folder."""
+    shared = shared_folder()
+    clip = None if shared is None else shared / "data" / "videos" / "cctv_office_short.mp4"
+    if clip is None or not clip.is_file():
+        return None
+    seconds = max(20, round(600 * scale))
+    path = folder / f"cctv-{seconds}s.mp4"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _repeat(clip, path, seconds)
+    about = f"{seconds} s of an office camera, 1280×720 at 24/s, H.264, 0.9 Mbit/s: 1.3 s of it, repeated"
+    return WorkSet("720p CCTV", path, "video", about, float(seconds))
 
 
 def _video_1080(folder: Path, scale: float) -> WorkSet:
@@ -297,12 +316,13 @@ def _repeat(source: Path, target: Path, seconds: int) -> None:
                     return
 
 
-MAKERS: dict[str, Callable[[Path, float], WorkSet]] = {
+MAKERS: dict[str, Callable[[Path, float], WorkSet | None]] = {
     "mask set": _mask_set,
     "1080p": _full_hd,
     "12 MP": _twelve,
     "many faces": _many,
     "no faces": _none,
     "720p video": _video_720,
+    "720p CCTV": _cctv,
     "1080p video": _video_1080,
 }

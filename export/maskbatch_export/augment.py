@@ -109,31 +109,6 @@ def mixup(
     )
 
 
-def paste_lower_mask(
-    bare: NDArray[np.uint8], masked: NDArray[np.uint8], context: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """An incorrectly worn mask made of two faces: the mouth and chin of a masked one under the bare nose of another.
-
-    Args:
-        bare: size×size×3 uint8 BGR crop of a face without mask.
-        masked: size×size×3 uint8 BGR crop of a correctly masked face.
-        context: with which both were cut; it tells where in the crop the face lies.
-        rng: source of randomness.
-    """
-    size = bare.shape[0]
-    top, height = size * (1 - 1 / context) / 2, size / context
-    edge = top + height * rng.uniform(0.66, 0.82)
-    # The bow of a mask's upper edge: higher at the nose than at the ears, or the other way round.
-    across = np.linspace(-1, 1, size, dtype=np.float32)
-    line = edge + rng.uniform(-0.05, 0.08) * height * across**2 + rng.uniform(-0.04, 0.04) * height * across
-    rows = np.arange(size, dtype=np.float32)[:, None]
-    alpha = np.clip((rows - line[None]) / rng.uniform(1, 4) + 0.5, 0, 1)[..., None]
-    # The mask slides down: its own upper edge (about 45 % of the face) comes to lie on the line.
-    shift = round(float(edge - (top + height * rng.uniform(0.48, 0.60))))
-    slid = np.roll(masked, shift, axis=0)
-    return np.asarray(bare * (1 - alpha) + slid * alpha, np.uint8)
-
-
 def warp_crop(
     image: NDArray[np.uint8],
     box: NDArray[np.float32],

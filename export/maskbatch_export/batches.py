@@ -9,7 +9,7 @@ import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT, CROP_SIZE, crop_faces
 from maskbatch.types import LABELS
-from maskbatch_export.augment import degrade, geometry_layers, mixup, paste_lower_mask, warp_crop
+from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
 from maskbatch_export.data import Patches, jitter_boxes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Recipe:
         cctv: strength of `degrade`.
         mixup: alpha of the Beta distribution; 0 is off.
         smoothing: label smoothing.
-        synthesis: share of the draws of incorrectly worn masks that are made by `paste_lower_mask`.
+        synthesis: share of the draws of incorrectly worn masks that come from `slide_masks`.
     """
 
     size: int = CROP_SIZE
@@ -50,8 +50,17 @@ class Recipe:
 class Batches:
     """Training batches of one epoch at a time: ``batches(epoch, step)`` depends on the seed and on nothing else."""
 
-    def __init__(self, patches: Patches, recipe: Recipe, batch: int, seed: int, extra: Patches | None = None) -> None:
-        self.patches, self.recipe, self.batch, self.seed, self.extra = patches, recipe, batch, seed, extra
+    def __init__(
+        self,
+        patches: Patches,
+        recipe: Recipe,
+        batch: int,
+        seed: int,
+        extra: Patches | None = None,
+        synthetic: Patches | None = None,
+    ) -> None:
+        self.patches, self.recipe, self.batch, self.seed = patches, recipe, batch, seed
+        self.extra, self.synthetic = extra, synthetic
         counts = np.bincount(patches.labels, minlength=len(LABELS)).astype(float)
         weight = np.where(counts > 0, np.maximum(counts, 1) ** (1 - recipe.balance), 0)
         self.class_share = weight / weight.sum()
@@ -80,13 +89,9 @@ class Batches:
         return mixup(inputs / np.float32(127.5) - 1, targets, rng, recipe.mixup)
 
     def _draw(self, label: int, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        synthetic = LABELS[label] == "mask_weared_incorrect" and rng.random() < self.recipe.synthesis
-        if synthetic:
-            parts = [
-                self._cut(self.patches, int(rng.choice(self.members[LABELS.index(name)])), size, rng)
-                for name in ("without_mask", "with_mask")
-            ]
-            return paste_lower_mask(parts[0], parts[1], self.recipe.context, rng)
+        rare = LABELS[label] == "mask_weared_incorrect"
+        if rare and self.synthetic is not None and rng.random() < self.recipe.synthesis:
+            return self._cut(self.synthetic, int(rng.integers(len(self.synthetic))), size, rng)
         return self._cut(self.patches, int(rng.choice(self.members[label])), size, rng)
 
     def _cut(self, patches: Patches, index: int, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

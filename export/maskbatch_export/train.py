@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+SYNTHETIC_FACES = 2000
+"""Incorrectly worn masks that a run puts together at its start, where the recipe wants any."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """All that decides what a run gives; written to ``config.json`` and compared on resume.
@@ -141,10 +145,24 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
         raise UsageError(f"no face of {', '.join(missing)} in the training part")
     extra = cut_patches(wider_faces(Path(config.wider))) if config.wider else None
     say(f"{len(learn)} faces to learn from, {len(check)} to validate, {0 if extra is None else len(extra)} extra")
-    batches = Batches(learn, config.recipe, config.batch, config.seed, extra)
+    batches = Batches(learn, config.recipe, config.batch, config.seed, extra, _synthetic(learn, config, say))
     keras.utils.set_random_seed(config.seed)
     run = _Run(config, folder, batches, check, say)
     return run.go()
+
+
+def _synthetic(learn: Patches, config: TrainConfig, say: Any) -> Patches | None:
+    if not config.recipe.synthesis:
+        return None
+    from maskbatch.config import Detection
+    from maskbatch.detect import make_detector
+    from maskbatch.runtime import resolve_device
+    from maskbatch_export.synthesis import find_landmarks, slide_masks
+
+    detector = make_detector(Detection(det_size=320, min_score=0.2), resolve_device("cpu"))
+    made = slide_masks(learn, find_landmarks(learn, detector), SYNTHETIC_FACES, np.random.default_rng(config.seed))
+    say(f"{len(made)} incorrectly worn masks put together")
+    return made if len(made) else None
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:

@@ -14,7 +14,7 @@ from classifier_data import write_set
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from maskbatch_export import train as training
-from maskbatch_export.augment import degrade, geometry_layers, mixup, paste_lower_mask, warp_crop
+from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
 from maskbatch_export.batches import Batches, Recipe
 from maskbatch_export.data import cut_patches, read_tables
 from maskbatch_export.events import _masked_crc
@@ -215,13 +215,6 @@ def test_mixup_keeps_targets_sums_and_the_larger_share() -> None:
     assert (blended.argmax(1) == np.arange(4)).all()
     assert mixed.reshape(4, 4) == pytest.approx(blended)
     assert mixup(images, targets, rng, 0.0)[0] is images
-
-
-def test_pasted_mask_leaves_the_upper_face_bare() -> None:
-    bare, masked = np.full((64, 64, 3), 100, np.uint8), np.full((64, 64, 3), 200, np.uint8)
-    made = paste_lower_mask(bare, masked, 1.4, np.random.default_rng(0))
-    assert (made[:32] == 100).all()
-    assert (made[-6:] == 200).all()
 
 
 def test_scores_of_a_known_confusion() -> None:

@@ -66,6 +66,7 @@ class Comparison:
             "frames_per_s_of_each_round": [round(scan.frames_per_s, 2) for scan in self.scans],
             "ceiling_of_each_round": [round(times.ceiling(self.cores), 2) for times in self.kernels],
             "fraction_of_ceiling": round(self.fraction, 3),
+            "kernels_share_of_workers": round(median(float(s.summary["ceiling_fraction"] or 0) for s in self.scans), 3),
             "faces_per_s": round(faces / wall_s, 1),
             "video_hours_per_hour": round(video_s / wall_s, 1) if video_s else None,
             "cpu_s_per_1000_frames": round(1e3 * median(scan.cpu_s for scan in self.scans) / max(1, last.frames), 2),

@@ -13,9 +13,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
@@ -83,51 +83,52 @@ class Decoder:
             thread.join()
 
     def _produce(self, queue: ByteQueue[Decoded]) -> None:
-        try:
-            threads = max(1, self._config.execution.decode_threads)
-            images = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "image"]
-            videos = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "video"]
-            if images:
-                self._produce_images(queue, images, threads)
-            for index, piece in videos:
-                self._produce_video(queue, index, piece)
-                # PyAV's containers, streams and codecs refer to each other: without this a decoder's frames (27 MB at 720p) stay
-                # for every piece until Python collects by itself, seldom.
-                gc.collect()
-                _give_back()
-        except Closed:
-            queue.finish()
-        except BaseException as error:
-            queue.finish(error)
-        else:
-            queue.finish()
+        with closing(self._events()) as events:
+            try:
+                for event, nbytes in events:
+                    queue.put(event, nbytes)
+            except Closed:
+                queue.finish()
+            except BaseException as error:
+                queue.finish(error)
+            else:
+                queue.finish()
 
-    def _produce_images(self, queue: ByteQueue[Decoded], images: list[tuple[int, Piece]], threads: int) -> None:
+    def _events(self) -> Generator[tuple[Decoded, int]]:
+        """The events with the bytes that each of them holds."""
+        threads = max(1, self._config.execution.decode_threads)
+        images = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "image"]
+        videos = [(i, piece) for i, piece in enumerate(self._unit.pieces) if piece.source.media == "video"]
+        for index, frame in self._pictures(images, threads):
+            if frame is not None:
+                yield Decoded(index, frame), frame.image.nbytes
+            yield Decoded(index, None), 0
+        for index, piece in videos:
+            yield from self._video(index, piece)
+            # PyAV's containers, streams and codecs refer to each other: without this a decoder's frames (27 MB at 720p) stay
+            # for every piece until Python collects by itself, seldom.
+            gc.collect()
+            _give_back()
+
+    def _pictures(self, images: list[tuple[int, Piece]], threads: int) -> Iterator[tuple[int, Frame | None]]:
         if threads == 1:
             for index, piece in images:
-                self._put(queue, index, self._decode_image(index, piece))
+                yield index, self._decode_image(index, piece)
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="maskbatch-decode") as pool:
             ahead: deque[tuple[int, Future[Frame | None]]] = deque()
-            todo = iter(images)
             try:
-                for index, piece in todo:
+                for index, piece in images:
                     ahead.append((index, pool.submit(self._decode_image, index, piece)))
                     if len(ahead) > threads:
                         first, future = ahead.popleft()
-                        self._put(queue, first, future.result())
+                        yield first, future.result()
                 while ahead:
                     first, future = ahead.popleft()
-                    self._put(queue, first, future.result())
+                    yield first, future.result()
             finally:
                 for _, future in ahead:
                     future.cancel()
-
-    @staticmethod
-    def _put(queue: ByteQueue[Decoded], index: int, frame: Frame | None) -> None:
-        if frame is not None:
-            queue.put(Decoded(index, frame), frame.image.nbytes)
-        queue.put(Decoded(index, None), 0)
 
     def _decode_image(self, index: int, piece: Piece) -> Frame | None:
         self._report("begin", index)
@@ -148,7 +149,7 @@ class Decoder:
         result.decode_s += time.thread_time() - started
         return frame
 
-    def _produce_video(self, queue: ByteQueue[Decoded], index: int, piece: Piece) -> None:
+    def _video(self, index: int, piece: Piece) -> Iterator[tuple[Decoded, int]]:
         self._report("begin", index)
         result = self.results[index]
 
@@ -164,16 +165,14 @@ class Decoder:
                 try:
                     for frame in reader:
                         result.decode_s += time.thread_time() - started
-                        queue.put(Decoded(index, frame), frame.image.nbytes + frame.width * frame.height * 3 // 2)
+                        yield Decoded(index, frame), frame.image.nbytes + frame.width * frame.height * 3 // 2
                         started = time.thread_time()
                 finally:
                     reader.fill(result)
-        except Closed:
-            raise
         except Exception as error:
             result.note(as_problem(error))
         result.decode_s += time.thread_time() - started
-        queue.put(Decoded(index, None), 0)
+        yield Decoded(index, None), 0
 
 
 def _give_back() -> None:
