@@ -18,6 +18,9 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 ExecutorName = Literal["auto", "inline", "processes", "ray"]
 SamplingMode = Literal["every", "keyframes", "all"]
 
+DETECTOR = "retinaface"
+CLASSIFIER = "mask_mobilenet_v2"
+DET_SIZE = 640
 MIN_SCORE = 0.4
 """Detector score from which a scan keeps a face, where nothing else is said; an evaluation judges "as in a scan" by the same."""
 
@@ -35,9 +38,9 @@ class Detection:
         precision: ``auto`` picks the fastest variant that the device runs well.
     """
 
-    detector: str = "retinaface"
-    classifier: str = "mask_mobilenet_v2"
-    det_size: int = 640
+    detector: str = DETECTOR
+    classifier: str = CLASSIFIER
+    det_size: int = DET_SIZE
     min_score: float = MIN_SCORE
     min_face: int = 0
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"

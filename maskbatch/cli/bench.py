@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from maskbatch.cli.options import Classifier, Detector, DetSize, Device, Json, Precision
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +26,9 @@ def bench(
     workers: Annotated[
         int, typer.Option("--workers", "-j", min=0, help="Worker processes; 0 is one per core, or one per GPU.")
     ] = 0,
-    detector: Detector = "retinaface",
-    classifier: Classifier = "mask_mobilenet_v2",
-    det_size: DetSize = 640,
+    detector: Detector = DETECTOR,
+    classifier: Classifier = CLASSIFIER,
+    det_size: DetSize = DET_SIZE,
     precision: Precision = "auto",
     every: Annotated[str, typer.Option(help="Time between the frames of a video that are looked at.")] = "1s",
     rounds: Annotated[int, typer.Option(min=1, max=99, help="Kernels and scans are measured in turn so often.")] = 3,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from maskbatch.cli.options import DetSize, Device, Json, Precision
-from maskbatch.config import MIN_SCORE
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE
 
 if TYPE_CHECKING:
     from maskbatch.evaluate.report import Evaluation
@@ -35,8 +35,8 @@ def evaluate(
     ] = None,
     classifier: Annotated[
         str, typer.Option(help="As for `scan`; none leaves the end-to-end figures out.")
-    ] = "mask_mobilenet_v2",
-    det_size: DetSize = 640,
+    ] = CLASSIFIER,
+    det_size: DetSize = DET_SIZE,
     part: Annotated[
         Literal["all", "train", "val", "test"],
         typer.Option(
@@ -75,7 +75,7 @@ def evaluate(
 
     request = Request(
         data=data,
-        detectors=tuple(detector or ("retinaface",)),
+        detectors=tuple(detector or (DETECTOR,)),
         classifier=None if classifier == "none" else classifier,
         part=part,
         precision=precision,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from maskbatch.config import MIN_SCORE
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
@@ -50,10 +50,10 @@ def scan(
         typer.Option(
             help="Face detector: retinaface, yunet, centerface, scrfd, or NAME:FILE.onnx.", rich_help_panel=MODELS
         ),
-    ] = "retinaface",
+    ] = DETECTOR,
     classifier: Annotated[
         str, typer.Option(help="Mask classifier: a registered name or an ONNX file.", rich_help_panel=MODELS)
-    ] = "mask_mobilenet_v2",
+    ] = CLASSIFIER,
     det_size: Annotated[
         int,
         typer.Option(
@@ -62,7 +62,7 @@ def scan(
             help="Long side of the detector's input in pixels (multiple of 32).",
             rich_help_panel=MODELS,
         ),
-    ] = 640,
+    ] = DET_SIZE,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Drop faces with a lower detector score.", rich_help_panel=MODELS)
     ] = MIN_SCORE,

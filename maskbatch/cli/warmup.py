@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from maskbatch.cli.options import Classifier, Detector, DetSize, Device, Json, Precision
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR
 
 
 def register(app: typer.Typer) -> None:
@@ -16,9 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def warmup(
     device: Device = "auto",
-    detector: Detector = "retinaface",
-    classifier: Classifier = "mask_mobilenet_v2",
-    det_size: DetSize = 640,
+    detector: Detector = DETECTOR,
+    classifier: Classifier = CLASSIFIER,
+    det_size: DetSize = DET_SIZE,
     batch_size: Annotated[
         int, typer.Option(min=0, max=1024, help="Pictures and faces per call, as for `scan`; 0 suits the device.")
     ] = 0,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskbatch.classify.classifier import make_classifier
-from maskbatch.config import Detection, DeviceName
+from maskbatch.config import CLASSIFIER, DETECTOR, Detection, DeviceName
 from maskbatch.detect import classifier_file, detector_file, make_detector
 from maskbatch.errors import UsageError
 from maskbatch.evaluate.report import Evaluation, Rules, evaluate
@@ -33,8 +33,8 @@ class Request:
     """
 
     data: Path
-    detectors: tuple[str, ...] = ("retinaface",)
-    classifier: str | None = "mask_mobilenet_v2"
+    detectors: tuple[str, ...] = (DETECTOR,)
+    classifier: str | None = CLASSIFIER
     part: PartName = "all"
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     device: DeviceName = "auto"

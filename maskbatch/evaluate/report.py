@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from maskbatch.classify.classifier import MaskClassifier
-from maskbatch.config import MIN_SCORE
+from maskbatch.config import DET_SIZE, MIN_SCORE
 from maskbatch.evaluate.compare import Comparison, Interval, Resampling, compare, interval
 from maskbatch.evaluate.run import PictureDetector, Run, load, run_detectors
 from maskbatch.evaluate.scores import Scores, Share, score_run
@@ -31,7 +31,7 @@ class Rules:
         batch_size: pictures per detector call.
     """
 
-    det_size: int = 640
+    det_size: int = DET_SIZE
     min_score: float = MIN_SCORE
     false_per_picture: float = 1.0
     draws: int = 1000
