@@ -19,8 +19,9 @@ import maskbatch
 from maskbatch.config import ScanConfig, with_options
 from maskbatch.detect import model_identity, pin_models
 from maskbatch.errors import OutputError, OutputExistsError, UsageError
+from maskbatch.jobs.done import DonePieces, remaining
 from maskbatch.jobs.executors import make_executor
-from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger, key_text, remaining
+from maskbatch.jobs.ledger import DamagedPartError, Ledger, key_text
 from maskbatch.jobs.locks import lock_of
 from maskbatch.jobs.plan import write_plan
 from maskbatch.jobs.scheduler import Scheduler
@@ -229,9 +230,7 @@ class _Run:
             f"what is written to {ledger.store.url} comes back damaged again and again; is its disk failing?"
         )
 
-    def _process(
-        self, sources: list[Source], ledger: Ledger, key: dict[str, Any], again: bool
-    ) -> dict[tuple[str, str], dict[int, DonePiece]]:
+    def _process(self, sources: list[Source], ledger: Ledger, key: dict[str, Any], again: bool) -> DonePieces:
         done = ledger.done()
         pieces = remaining(sources, done)
         sizes = {(piece.source.name): piece.source.size for piece in pieces}
@@ -272,7 +271,7 @@ class _Run:
         store: Store,
         ledger: Ledger,
         sources: list[Source],
-        done: dict[tuple[str, str], dict[int, DonePiece]],
+        done: DonePieces,
         key: dict[str, Any],
     ) -> Totals:
         metadata = {"tool": f"maskbatch {maskbatch.__version__}", "models": key["models"], "settings": key["settings"]}

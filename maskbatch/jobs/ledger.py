@@ -20,24 +20,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from maskbatch.errors import OutputError, SettingsChangedError
 from maskbatch.jobs import receipts
+from maskbatch.jobs.done import DoneWork
 from maskbatch.jobs.store import LocalStore, Store
 from maskbatch.jobs.units import run_mark
-from maskbatch.types import Piece, PieceResult, Receipt, Source, UnitRows, WorkUnit, whole
-
-
-@dataclass(frozen=True, slots=True)
-class DonePiece:
-    """A piece that is done, and where its rows are: `faces` rows from `offset` of the part of `unit`."""
-
-    unit: str
-    offset: int
-    result: PieceResult
+from maskbatch.types import Receipt, UnitRows, WorkUnit
 
 
 class DamagedPartError(Exception):
@@ -175,25 +166,11 @@ class Ledger:
         """Undo a unit: its inputs are to be done again."""
         self.store.remove(f"receipts/{unit}.json")
 
-    def done(self) -> dict[tuple[str, str], dict[int, DonePiece]]:
-        """Done pieces by (source name, fingerprint), then by part number.
-
-        A video may have left pieces of two cuts (in parts, and set aside as a whole when it crashed later); those of one cut are
-        given: of a complete one, else of the finer.
-        """
-        found: dict[tuple[str, str], dict[int, DonePiece]] = {}
-        other_cuts: dict[tuple[str, str, int], dict[int, DonePiece]] = {}
+    def done(self) -> DoneWork:
+        """All pieces that are done."""
+        found = DoneWork()
         for receipt in self.receipts():
-            offset = 0
-            for result in receipt.results:
-                pieces = found.setdefault((result.name, result.fingerprint), {})
-                if pieces and _parts(pieces) != result.parts:
-                    pieces = other_cuts.setdefault((result.name, result.fingerprint, result.parts), {})
-                pieces.setdefault(result.part, DonePiece(receipt.unit, offset, result))
-                offset += result.faces
-        for (name, fingerprint, _), pieces in other_cuts.items():
-            rival = found[name, fingerprint]
-            found[name, fingerprint] = max(rival, pieces, key=lambda cut: (is_complete(cut), _parts(cut)))
+            found.add(receipt)
         return found
 
 
@@ -209,25 +186,6 @@ def _holding(unit: str, data: bytes | None, part_bytes: int | None) -> Receipt |
 def _as_stored(key: dict[str, Any]) -> dict[str, Any]:
     stored: dict[str, Any] = json.loads(json.dumps(key, default=str))
     return stored
-
-
-def _parts(pieces: dict[int, DonePiece]) -> int:
-    return next(iter(pieces.values())).result.parts
-
-
-def is_complete(pieces: dict[int, DonePiece]) -> bool:
-    """Whether all parts of a source are among its done pieces."""
-    first = next(iter(pieces.values()), None)
-    return first is not None and all(part in pieces for part in range(first.result.parts))
-
-
-def remaining(sources: Iterable[Source], done: dict[tuple[str, str], dict[int, DonePiece]]) -> list[Piece]:
-    """The pieces still to do. A video of which some parts are done is looked into again; those parts are then dropped."""
-    return [
-        whole(source)
-        for source in sources
-        if source.problem is None and not is_complete(done.get((source.name, source.fingerprint), {}))
-    ]
 
 
 def describe_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:

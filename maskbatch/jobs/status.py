@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maskbatch.errors import InputNotFoundError
-from maskbatch.jobs.ledger import Ledger, is_complete
+from maskbatch.jobs.done import is_complete
+from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.locks import holder_in
 from maskbatch.jobs.plan import read_plan
 from maskbatch.jobs.store import open_store

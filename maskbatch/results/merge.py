@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maskbatch.jobs.ledger import DamagedPartError, DonePiece, Ledger
+from maskbatch.jobs.done import DonePiece, DonePieces
+from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.results.columns import numbers, strings, to_numpy
 from maskbatch.results.schema import INPUTS, PART, PROBABILITY_COLUMNS, RESULTS, SCHEMA_VERSION
 from maskbatch.types import LABELS, PieceResult, Problem, Source
@@ -106,9 +107,7 @@ class Merged:
     rows: pa.Table
 
 
-def walk(
-    sources: Iterable[Source], done: dict[tuple[str, str], dict[int, DonePiece]], parts: PartCache
-) -> Iterator[Merged]:
+def walk(sources: Iterable[Source], done: DonePieces, parts: PartCache) -> Iterator[Merged]:
     """Every source in order with what was found in it."""
     for source in sources:
         found = done.get((source.name, source.fingerprint), {}) if source.problem is None else {}

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from job_makers import Hasty, result, rows_of, source
 
 from maskbatch.errors import OutputError, SettingsChangedError
-from maskbatch.jobs.ledger import DamagedPartError, Ledger, describe_difference, is_complete, key_text, remaining
+from maskbatch.jobs.done import is_complete, remaining
+from maskbatch.jobs.ledger import DamagedPartError, Ledger, describe_difference, key_text
 from maskbatch.jobs.store import LocalStore
 from maskbatch.jobs.units import make_unit
 from maskbatch.types import Piece, Problem, Source, UnitRows, WorkUnit, whole
