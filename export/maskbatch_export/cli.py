@@ -188,6 +188,18 @@ def train(
 
 
 @app.command()
+def average(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL.keras...", help="Two runs' best.keras, or more.")],
+    out: Annotated[Path, typer.Option(help="The .keras file to write.")],
+) -> None:
+    """Average the weights of runs that went on from the same weights: one model, mostly better than each of them."""
+    from maskbatch_export.soup import average_weights
+
+    average_weights([_existing(path) for path in models], out)
+    typer.echo(f"{out}: the mean of {len(models)} models")
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="ONNX classifier.")],
     data: DataArgument,

@@ -240,6 +240,26 @@ def test_architectures_map_crops_to_probabilities(name: str) -> None:
     assert model.get_layer("dropout").rate == 0.5
 
 
+def test_average_of_two_runs_is_the_mean_of_their_weights(clean: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    import keras
+    from maskbatch_export.architectures import build
+    from maskbatch_export.soup import average_weights
+
+    first, second, other = clean[1].model, tmp_path / "second.keras", tmp_path / "other.keras"
+    model = keras.saving.load_model(first, compile=False)
+    one = model.get_weights()
+    model.set_weights([array + 2 for array in one])
+    model.save(second)
+    average_weights([first, second], tmp_path / "mean.keras")
+    mean = keras.saving.load_model(tmp_path / "mean.keras", compile=False).get_weights()
+    assert all(np.allclose(a, b + 1, atol=1e-6) for a, b in zip(mean, one, strict=True))
+    build("mobilenet-v2", 32).save(other)
+    with pytest.raises(UsageError, match="not of the architecture"):
+        average_weights([first, other], tmp_path / "no.keras")
+    with pytest.raises(UsageError, match="two models"):
+        average_weights([first], tmp_path / "no.keras")
+
+
 def test_wrong_weights_and_names_are_one_sentence(tmp_path: Path) -> None:
     from maskbatch_export.architectures import build
 
