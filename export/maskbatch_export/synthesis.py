@@ -120,7 +120,7 @@ def slide_mask(
     matrix = _similarity(masked_points, bare_points)
     matrix[:, 2] += down * slide
     height, width = bare.shape[:2]
-    warped = cv2.warpAffine(masked, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(masked, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = _mask_shape(bare.shape[:2], bare_points, edge, rng)
     upper = _upper_face(masked_points, masked.shape[:2])
     light = np.array(cv2.mean(bare, _upper_face(bare_points, bare.shape[:2]))[:3])
