@@ -28,7 +28,7 @@ from maskbatch.sources.packets import MAX_FAILURES, Bools, no_tick, packet_index
 from maskbatch.sources.sampling import RunningSampler, bounds, chosen
 from maskbatch.types import Frame, Piece, PieceResult, Problem, Source, with_range
 
-MIN_PIECES = 32
+MIN_PIECES = 64
 MIN_PIECE_S = 10.0
 """A video is cut into so many pieces at least, unless they were shorter than this."""
 
