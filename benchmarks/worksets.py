@@ -124,7 +124,7 @@ def _filled(
     """`count` files in `path`: as many different ones as `picture` gives (at most 40), the rest hard links to them."""
     about = f"{count} {what}, {size[0]}×{size[1]}, JPEG"
     work_set = WorkSet(name, path, "image", about)
-    if (path / ".made").exists():
+    if (path / ".made").exists() and _count(path) == count:
         return work_set
     path.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
