@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from maskbatch.evaluate.metrics import box_overlaps
 from maskbatch.types import LABELS
 from maskbatch_export.data import Patches
 
@@ -43,10 +44,7 @@ def find_landmarks(patches: Patches, detector: Detector) -> NDArray[np.float32]:
         found = detector.detect([np.asarray(large, np.uint8)])[0]
         if found.landmarks is None or not len(found.boxes):
             continue
-        corner = np.minimum(found.boxes[:, 2:], box[2:] * scale) - np.maximum(found.boxes[:, :2], box[:2] * scale)
-        shared = corner.clip(0).prod(axis=1)
-        areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() * scale**2
-        overlap = shared / (areas - shared)
+        overlap = box_overlaps(found.boxes, box[None] * scale)[:, 0]
         best = int(overlap.argmax())
         if overlap[best] >= 0.4:
             result[index] = found.landmarks[best] / scale

@@ -54,8 +54,9 @@ class DoneWork(DonePieces):
         for index, piece in enumerate(_placed(receipt.unit, receipt.results)):
             key = _key(piece)
             if piece.result.parts == 1:
-                place = self._in_one.setdefault(_hash(key), number << 32 | index)
-                if _key(self._at(place)) == key:
+                here = number << 32 | index
+                place = self._in_one.setdefault(_hash(key), here)
+                if place == here or _key(self._at(place)) == key:
                     continue  # else the hash of another name is the same
             cuts = self._in_parts.setdefault(key, {})
             cuts.setdefault(piece.result.parts, {}).setdefault(piece.result.part, piece)
