@@ -45,6 +45,7 @@ class Architecture(enum.StrEnum):
     MOBILENET = "mobilenet-v2"
     MOBILENET_FLAT = "mobilenet-v2-flat"
     SMALL = "small-cnn"
+    EFFICIENTNET = "efficientnet-lite2"
 
 
 class Part(enum.StrEnum):
@@ -103,7 +104,7 @@ def train(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Where to begin: an .npz of torchvision's ImageNet arrays, `keras` (downloads its own), or an earlier run's .keras."
+            help="Where to begin: an .npz of torchvision's ImageNet arrays, `keras` (downloads its own), EfficientNet-Lite2's .pth, or an earlier run's .keras."
         ),
     ] = None,
     wider: Annotated[
@@ -139,6 +140,10 @@ def train(
     corrections: Annotated[
         Path | None, typer.Option(help="CSV of wrong labels to mend or leave out among the faces learned from.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Trained .keras model to learn from besides the labels; may be repeated.")
+    ] = None,
+    distil: Annotated[float, typer.Option(min=0, max=1, help="Share of the targets that the teachers give.")] = 0.7,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
 ) -> None:
     """Train a classifier on face crops, in Keras on any backend (KERAS_BACKEND=torch, jax or tensorflow)."""
@@ -177,6 +182,8 @@ def train(
             keep_last=keep_last,
             with_validation=with_validation,
             corrections=str(corrections) if corrections else None,
+            teachers=tuple(str(path) for path in teacher or ()),
+            distil=distil,
             recipe=recipe,
         )
         result = run_training(config, run / f"fold{fold}" if folds else run)

@@ -19,9 +19,10 @@ import numpy as np
 
 from maskbatch.errors import SettingsChangedError, UsageError
 from maskbatch.types import LABELS
-from maskbatch_export import architectures
+from maskbatch_export import architectures, backbones
 from maskbatch_export.batches import Batches, Recipe
 from maskbatch_export.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
+from maskbatch_export.distil import Teachers
 from maskbatch_export.events import EventFile
 from maskbatch_export.metrics import macro_f1, per_class
 from maskbatch_export.split import fold_of_group, part_of_group
@@ -65,6 +66,8 @@ class TrainConfig:
         with_validation: train on the validation part too, once a recipe is chosen; the last epoch is kept.
         corrections: list of wrong labels among the faces to learn from, as in `correct_labels`, or None. Faces that
             are judged keep the labels that the data gives them.
+        teachers: ``.keras`` files of trained models to learn from besides the labels, as in `distil`.
+        distil: share of the targets that is their answer.
         recipe: how crops are drawn.
     """
 
@@ -90,6 +93,8 @@ class TrainConfig:
     keep_last: bool = False
     with_validation: bool = False
     corrections: str | None = None
+    teachers: tuple[str, ...] = ()
+    distil: float = 0.7
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -124,8 +129,10 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
 
     Raises:
         SettingsChangedError: the folder holds a run with another configuration.
-        UsageError: a class is missing from the training part.
+        UsageError: a class is missing from the training part, or crops of another size would go to teachers.
     """
+    if config.teachers and config.small_epochs:
+        raise UsageError("teachers know crops of one size only; leave the small epochs out")
     _claim(folder, config)
     import keras
 
@@ -178,12 +185,13 @@ class _Run:
 
     def __init__(self, config: TrainConfig, folder: Path, batches: Batches, check: Patches, say: Any) -> None:
         self.config, self.folder, self.batches, self.check, self.say = config, folder, batches, check, say
-        self.any_size = config.architecture == "mobilenet-v2" and config.small_epochs > 0
+        self.any_size = config.architecture in ("mobilenet-v2", "efficientnet-lite2") and config.small_epochs > 0
         size = None if self.any_size else config.recipe.size
         self.model = architectures.build(config.architecture, size, config.dropout, config.start)
         self.history: list[dict[str, float]] = []
         self.best = (-1.0, -1)
         self.views: NDArray[np.uint8] | None = None
+        self.teachers = Teachers([Path(path) for path in config.teachers], config.distil) if config.teachers else None
         self.log = EventFile(folder / "tensorboard")
 
     def go(self) -> TrainResult:
@@ -219,7 +227,7 @@ class _Run:
 
         config = self.config
         for layer in self.model.layers:
-            layer.trainable = not (head and layer.name == architectures.BACKBONE)
+            layer.trainable = not (head and layer.name == backbones.BACKBONE)
         steps = (min(self.batches.steps, config.head_steps) if head else self.batches.steps) * epochs
         warm = min(max(1, self.batches.steps // 2), steps)
         peak = 2 * config.rate if head else config.rate
@@ -241,7 +249,7 @@ class _Run:
 
     def _epoch(self, epoch: int, steps: int, size: int) -> None:
         start = time.monotonic()
-        dataset = _dataset(self.batches, epoch, steps, size)
+        dataset = _dataset(self.batches, epoch, steps, size, self.teachers)
         fitted = self.model.fit(dataset, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False)
         with averaged(self.model) if self.config.average else contextlib.nullcontext():
             scores = self._validate()
@@ -332,7 +340,7 @@ class _Run:
         plt.close(figure)
 
 
-def _dataset(batches: Batches, epoch: int, steps: int, size: int) -> Any:
+def _dataset(batches: Batches, epoch: int, steps: int, size: int, teachers: Teachers | None) -> Any:
     import keras
 
     class _Epoch(keras.utils.PyDataset):  # type: ignore[misc]
@@ -340,7 +348,8 @@ def _dataset(batches: Batches, epoch: int, steps: int, size: int) -> Any:
             return steps
 
         def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return batches(epoch, index, size)
+            images, targets = batches(epoch, index, size)
+            return images, targets if teachers is None else teachers(images, targets)
 
     return _Epoch(workers=1, use_multiprocessing=False, max_queue_size=4)
 

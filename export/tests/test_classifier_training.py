@@ -14,9 +14,12 @@ from classifier_data import write_set
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from maskbatch_export import train as training
+from maskbatch_export.architectures import ARCHITECTURES
 from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
 from maskbatch_export.batches import Batches, Recipe
+from maskbatch_export.convert import load_keras
 from maskbatch_export.data import cut_patches, read_tables
+from maskbatch_export.distil import Teachers
 from maskbatch_export.events import _masked_crc
 from maskbatch_export.metrics import macro_f1, per_class
 from maskbatch_export.train import TrainConfig, TrainResult, parts_of, train
@@ -227,7 +230,7 @@ def test_scores_of_a_known_confusion() -> None:
     assert macro_f1(labels, said) == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
 
 
-@pytest.mark.parametrize("name", ["mobilenet-v2", "mobilenet-v2-flat", "small-cnn"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_map_crops_to_probabilities(name: str) -> None:
     from maskbatch_export.architectures import build
 
@@ -235,8 +238,8 @@ def test_architectures_map_crops_to_probabilities(name: str) -> None:
     said = np.asarray(model(np.zeros((2, 64, 64, 3), np.float32)))
     assert said.shape == (2, 3)
     assert said.sum(1) == pytest.approx(np.ones(2), abs=1e-5)
-    hidden = {"mobilenet-v2": 128, "mobilenet-v2-flat": 64, "small-cnn": 64}[name]
-    assert model.get_layer("hidden").units == hidden
+    hidden = {"mobilenet-v2": 128, "mobilenet-v2-flat": 64, "small-cnn": 64, "efficientnet-lite2": None}[name]
+    assert [layer.units for layer in model.layers if layer.name == "hidden"] == ([hidden] if hidden else [])
     assert model.get_layer("dropout").rate == 0.5
 
 
@@ -258,6 +261,43 @@ def test_average_of_two_runs_is_the_mean_of_their_weights(clean: tuple[Path, Tra
         average_weights([first, other], tmp_path / "no.keras")
     with pytest.raises(UsageError, match="two models"):
         average_weights([first], tmp_path / "no.keras")
+
+
+def test_efficientnet_is_padded_as_at_the_size_it_was_trained_at() -> None:
+    """260, 130, 65, 33 and 17 pixels: TensorFlow's "SAME" is lopsided for the even ones alone, the last with a 5×5 kernel."""
+    from maskbatch_export.backbones import efficientnet_lite2
+
+    model = efficientnet_lite2(128)
+    assert model.output_shape == (None, 4, 4, 1280)
+    assert model.count_params() == 4_869_168
+    borders = [layer.padding[0] for layer in model.layers if layer.name.endswith("_pad")]
+    assert borders == [(0, 1), (0, 1), (2, 2), (1, 1), (2, 2)]
+
+
+def test_teachers_answers_become_a_share_of_the_targets(clean: tuple[Path, TrainResult], config: TrainConfig) -> None:
+    faces = read_tables([Path(config.data[0])]).faces
+    images, targets = Batches(cut_patches(faces), config.recipe, 8, seed=0)(0, 0)
+    answers = training.predict(load_keras(clean[1].model), np.round((images + 1) * 127.5).astype(np.uint8))
+    mixed = Teachers([clean[1].model] * 2, 0.25)(images, targets)
+    assert mixed == pytest.approx(0.75 * targets + 0.25 * answers, abs=1e-5)
+
+
+def test_a_student_learns_what_its_teacher_says_and_not_what_the_labels_say(
+    clean: tuple[Path, TrainResult], config: TrainConfig, tmp_path: Path
+) -> None:
+    """The teacher has its classes turned round; a student without labels must say them as it does."""
+    teacher = load_keras(clean[1].model)
+    *others, kernel, bias = teacher.get_weights()
+    teacher.set_weights([*others, np.roll(kernel, 1, axis=1), np.roll(bias, 1)])
+    teacher.save(tmp_path / "teacher.keras")
+    student = replace(config, teachers=(str(tmp_path / "teacher.keras"),), distil=1.0, start=str(clean[1].model))
+    result = train(replace(student, epochs=8, keep_last=True, average=0.0), tmp_path / "run")
+    crops = cut_patches(read_tables([Path(config.data[0])]).faces).crops(config.recipe.context, 48)
+    told = training.predict(load_keras(tmp_path / "teacher.keras"), crops).argmax(1)
+    said = training.predict(load_keras(result.model), crops).argmax(1)
+    assert (said == told).mean() > 0.8
+    with pytest.raises(UsageError, match="one size"):
+        train(replace(student, small_epochs=1), tmp_path / "other")
 
 
 def test_wrong_weights_and_names_are_one_sentence(tmp_path: Path) -> None:
@@ -284,7 +324,8 @@ def test_ported_weights_reproduce_torchvisions_network() -> None:
     if not path.is_file():
         pytest.skip(f"needs the ImageNet weights {path} (set MASKBATCH_SHARED)")
     import keras
-    from maskbatch_export.architectures import BACKBONE, build
+    from maskbatch_export.architectures import build
+    from maskbatch_export.backbones import BACKBONE
 
     arrays = np.load(path)
     rgb = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.float32)
