@@ -211,6 +211,12 @@ def evaluate(
     size: int = 640,
     nms_iou: float = 0.5,
     score: Annotated[float, typer.Option(help="Precision and recall are told at this score.")] = MIN_SCORE,
+    ignore_by: Annotated[
+        str | None,
+        typer.Option(
+            help="As --model: what this detector finds at .5 in the mask sets and no label explains counts neither way."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
 ) -> None:
     """Average precision and recall by face size, letterboxed, of one or more detectors on the same pictures."""
@@ -219,6 +225,7 @@ def evaluate(
     from maskbatch_export.detector.data import MASK_SETS, WIDER, read_pictures
     from maskbatch_export.detector.evaluate import evaluate as judge
     from maskbatch_export.detector.rivals import open_detector
+    from maskbatch_export.detector.unlabelled import ignore_unlabelled
 
     if part not in ("train", "val", "test"):
         raise typer.BadParameter("--part is train, val or test")
@@ -226,6 +233,9 @@ def evaluate(
     for origin in (*MASK_SETS, WIDER):
         chosen = "val" if origin == WIDER and part == "test" else part
         pictures = read_pictures(data, chosen, (origin,))  # type: ignore[arg-type]
+        if ignore_by is not None:
+            pictures, ignored = ignore_unlabelled(pictures, [open_detector(ignore_by, size)], MASK_SETS)
+            typer.echo(f"{origin}/{chosen}: {ignored} faces without a label ignored")
         for spec in model:
             figures = judge(open_detector(spec, size, nms_iou), pictures, size, score)
             report.setdefault(spec, {})[f"{origin}/{chosen}"] = figures

@@ -1,7 +1,8 @@
 """Faces that a data set does not label: neither learned as faces nor as background.
 
 The mask sets label the people in front and leave out most small or blurred faces behind them. Another detector's confident finds that
-no label explains can be ignored. It was tried and did not pay: see export/reports/detector.md.
+no label explains can be ignored. In training that did not pay; in evaluation it tells what a set's gaps cost a detector
+(export/reports/detector.md).
 """
 
 from __future__ import annotations
