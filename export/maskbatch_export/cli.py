@@ -213,6 +213,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Report without suffix.")] = Path("out/evaluation/classifier"),
     part: Annotated[Part, typer.Option(help="Part of the split by group.")] = Part.TEST,
     jitter: Annotated[float, typer.Option(min=0, help="Judge boxes moved like a detector's too; 0 does not.")] = 1.0,
+    draws: Annotated[int, typer.Option(min=1, help="How often every box is moved and judged.")] = 5,
 ) -> None:
     """Judge a classifier on the part of the data that it never saw."""
     from maskbatch_export.evaluate import judge, write_evaluation
@@ -220,7 +221,7 @@ def evaluate(
 
     faces = _part(data, part)
     result = judge(_existing(model), faces)
-    moved = judge(model, faces, jitter, seed=1) if jitter else None
+    moved = judge(model, faces, jitter, draws) if jitter else None
     about = {
         "Model": f"`{model.name}`, SHA-256 `{sha256_of(model)}`",
         "Data": f"part `{part.value}` of {', '.join(f'`{folder.name}`' for folder in data)}",

@@ -46,22 +46,28 @@ class Judgement:
         return Judgement(self.faces[mask], self.labels[mask], self.probabilities[mask])
 
 
-def judge(model: Path, faces: pd.DataFrame, jitter: float = 0.0, seed: int = 0) -> Judgement:
+def judge(model: Path, faces: pd.DataFrame, jitter: float = 0.0, draws: int = 1) -> Judgement:
     """Cut the faces with the scan's function, as the model's metadata says, and classify them.
 
     Args:
         model: an ONNX classifier.
         faces: rows of `data.FaceTable`.
         jitter: as in `data.jitter_boxes`; 0 takes the annotated boxes.
-        seed: of the jitter.
+        draws: how often every box is moved and its face judged; one draw alone is lucky or unlucky by a point.
     """
+    import pandas as pd
+
     from maskbatch_export.data import cut_patches
     from maskbatch_export.onnx_files import OnnxClassifier
 
     classifier = OnnxClassifier(model)
     patches = cut_patches(faces)
-    crops = patches.crops(classifier.context, classifier.size, jitter, seed)
-    return Judgement(faces.reset_index(drop=True), patches.labels, classifier.predict(crops))
+    probabilities = [
+        classifier.predict(patches.crops(classifier.context, classifier.size, jitter, seed))
+        for seed in range(1, draws + 1)
+    ]
+    repeated = pd.concat([faces] * draws, ignore_index=True)
+    return Judgement(repeated, np.tile(patches.labels, draws), np.concatenate(probabilities))
 
 
 def headline(result: Judgement) -> dict[str, float]:
@@ -122,6 +128,12 @@ def expected_calibration_error(result: Judgement, bins: int = 10) -> float:
     return float(sum(gaps))
 
 
+def log_loss(result: Judgement) -> float:
+    """Mean of -ln of the true class's probability: of two models alike in F1, the lower one is right with more margin."""
+    true = result.probabilities[np.arange(len(result.labels)), result.labels]
+    return float(-np.log(np.maximum(true, 1e-7)).mean())
+
+
 def by_size(result: Judgement) -> list[tuple[str, Judgement]]:
     """The judgement in bins of the longer side of the annotated box, in pixels."""
     faces = result.faces
@@ -168,6 +180,7 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         "auc": auc,
         "majority": {"label": majority, "accuracy": baseline, "p_value": p_value},
         "calibration_error": error,
+        "log_loss": log_loss(result),
         "by_size": {name: {"faces": len(part.labels), **headline(part)} for name, part in by_size(result)},
         "by_set": {
             str(name): {"faces": int(mask.sum()), **headline(result.subset(mask))}
@@ -176,7 +189,12 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         },
     }
     if jittered is not None:
-        summary["jittered"] = {"figures": headline(jittered), "intervals": bootstrap(jittered)}
+        summary["jittered"] = {
+            "figures": headline(jittered),
+            "intervals": bootstrap(jittered),
+            "log_loss": log_loss(jittered),
+            "draws": len(jittered.labels) // len(result.labels),
+        }
     out.with_suffix(".json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     write_report(out, "How well the mask classifier does", _text(result, summary, out.name))
     return summary
@@ -188,15 +206,17 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
     def span(name: str, source: dict[str, Any] = intervals) -> str:
         return f"{source[name][0]:.3f}–{source[name][1]:.3f}"
 
-    groups = result.faces["group"].nunique()
+    groups, moved = result.faces["group"].nunique(), "jittered" in summary
     parts = ["\n".join(f"- {key}: {value}" for key, value in summary["about"].items()), "\n## The figures\n"]
     parts.append(
         f"{len(result.labels)} faces of {groups} near-duplicate groups, none of which the model was trained "
-        "on. Intervals are 95 % bootstrap intervals over groups.\n"
+        "on. Intervals are 95 % bootstrap intervals over groups."
+        + (f" Boxes as a detector places them: {summary['jittered']['draws']} draws of each." if moved else "")
+        + "\n"
     )
     header = ["figure", "annotated boxes", "95 % interval", "target"]
     rows = [[n, v, span(n), TARGETS.get(n, "")] for n, v in figures.items()]
-    if "jittered" in summary:
+    if moved:
         other = summary["jittered"]
         header += ["boxes as a detector places them", "95 % interval"]
         rows = [[*row, other["figures"][row[0]], span(row[0], other["intervals"])] for row in rows]
@@ -224,7 +244,10 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
     parts.append("## By data set\n")
     parts.append(table(["set", *keys], [[name, *(row[k] for k in keys)] for name, row in summary["by_set"].items()]))
     parts.append(
-        f"## Calibration\n\nExpected calibration error {summary['calibration_error']:.3f} (10 bins).\n\n"
+        f"## Calibration\n\nExpected calibration error {summary['calibration_error']:.3f} (10 bins), log loss "
+        f"{summary['log_loss']:.3f}"
+        + (f", on moved boxes {summary['jittered']['log_loss']:.3f}" if moved else "")
+        + ".\n\n"
         f"![Calibration]({stem}-calibration.png)\n"
     )
     return "\n".join(parts)

@@ -181,6 +181,8 @@ def test_evaluation_writes_a_report_with_intervals_and_plots(tmp_path: Path) -> 
     low, high = summary["intervals"]["accuracy"]
     assert 0 <= low <= summary["figures"]["accuracy"] <= high <= 1
     assert sum(map(sum, summary["confusion"])) == 12
+    assert summary["jittered"]["draws"] == 5
+    assert 0 < summary["log_loss"] < 10
     page = out.with_suffix(".html").read_text()
     assert page.count("data:image/png;base64,") == 3
     text = out.with_suffix(".md").read_text()
