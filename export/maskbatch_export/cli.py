@@ -214,17 +214,25 @@ def evaluate(
     part: Annotated[Part, typer.Option(help="Part of the split by group.")] = Part.TEST,
     jitter: Annotated[float, typer.Option(min=0, help="Judge boxes moved like a detector's too; 0 does not.")] = 1.0,
     draws: Annotated[int, typer.Option(min=1, help="How often every box is moved and judged.")] = 5,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="Judge by mended labels, to see what wrong ones cost; not a figure to compare with others."),
+    ] = None,
 ) -> None:
     """Judge a classifier on the part of the data that it never saw."""
+    from maskbatch_export.data import correct_labels
     from maskbatch_export.evaluate import judge, write_evaluation
     from maskbatch_export.onnx_files import sha256_of
 
-    faces = _part(data, part)
+    faces, mended = _part(data, part), 0
+    if corrections is not None:
+        faces, mended = correct_labels(faces, corrections)
     result = judge(_existing(model), faces)
     moved = judge(model, faces, jitter, draws) if jitter else None
     about = {
         "Model": f"`{model.name}`, SHA-256 `{sha256_of(model)}`",
-        "Data": f"part `{part.value}` of {', '.join(f'`{folder.name}`' for folder in data)}",
+        "Data": f"part `{part.value}` of {', '.join(f'`{folder.name}`' for folder in data)}"
+        + (f", {mended} labels mended or faces left out" if mended else ""),
         "Command": f"`maskbatch export {' '.join(shlex.quote(word) for word in _own_arguments())}`",
     }
     summary = write_evaluation(result, moved, out, about)

@@ -14,8 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from maskbatch_export.architectures import build
 from maskbatch_export.convert import Source, convert
+from maskbatch_export.data import CORRECTION_COLUMNS, read_tables
 from maskbatch_export.onnx_files import OnnxClassifier, get_metadata
 from maskbatch_export.quantize import make_variant
+from maskbatch_export.split import part_of_group
 from typer.testing import CliRunner
 
 from maskbatch.errors import InputNotFoundError, ModelError, UsageError
@@ -183,11 +185,23 @@ def test_evaluation_writes_a_report_with_intervals_and_plots(tmp_path: Path) -> 
     assert sum(map(sum, summary["confusion"])) == 12
     assert summary["jittered"]["draws"] == 5
     assert 0 < summary["log_loss"] < 10
+    assert "mended" not in summary["about"]["Data"]
     page = out.with_suffix(".html").read_text()
     assert page.count("data:image/png;base64,") == 3
     text = out.with_suffix(".md").read_text()
     assert "binomial" in text
     assert "missed by" in text
+    face = (
+        read_tables([data]).faces.set_index("group").loc[lambda rows: rows.index.map(part_of_group) == "test"].iloc[0]
+    )
+    listed = tmp_path / "corrections.csv"
+    row = ["faces", *face[["filename", "xmin", "ymin", "xmax", "ymax", "label"]], ""]
+    listed.write_text(",".join(CORRECTION_COLUMNS) + "\n" + ",".join(map(str, row)) + "\n")
+    arguments = ["evaluate", str(tmp_path / "m.onnx"), str(data), "--out", str(out), "--corrections", str(listed)]
+    runner.invoke(app, arguments, catch_exceptions=False)
+    mended = json.loads(out.with_suffix(".json").read_text())
+    assert sum(map(sum, mended["confusion"])) == 11
+    assert "1 labels mended or faces left out" in mended["about"]["Data"]
     done = runner.invoke(
         app, ["suspects", str(tmp_path / "m.onnx"), str(data), "--out", str(tmp_path / "s.csv"), "--least", "0"]
     )
