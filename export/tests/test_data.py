@@ -199,32 +199,38 @@ def test_a_list_of_corrections_that_cannot_be_used_is_refused(tmp_path: Path) ->
             correct_labels(faces, path)
 
 
-def test_our_own_list_of_corrections_can_be_read() -> None:
+LISTS = {"corrections.csv": {"train", "val"}, "reports/classifier-test-doubts.csv": {"test"}}
+"""Our own lists of wrong labels, and the parts that each is about: what is learned from, and what is judged on."""
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_our_own_list_of_wrong_labels_can_be_read(name: str) -> None:
     import csv
 
     import pandas as pd
 
-    path = Path(__file__).parents[1] / "corrections.csv"
+    path = Path(__file__).parents[1] / name
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    boxes = {name: [float(row[name]) for row in rows] for name in ("xmin", "ymin", "xmax", "ymax")}
-    faces = pd.DataFrame({**{name: [row[name] for row in rows] for name in ("set", "filename", "label")}, **boxes})
+    boxes = {side: [float(row[side]) for row in rows] for side in ("xmin", "ymin", "xmax", "ymax")}
+    faces = pd.DataFrame({**{key: [row[key] for row in rows] for key in ("set", "filename", "label")}, **boxes})
     mended, count = correct_labels(faces, path)
     assert count == len(rows) == len(set(map(tuple, faces.itertuples(index=False))))
     assert len(mended) == sum(row["corrected"] != "" for row in rows)
     assert all(row["corrected"] != row["label"] for row in rows)
 
 
-def test_our_own_corrections_leave_the_test_part_as_it_is() -> None:
+@pytest.mark.parametrize("name", LISTS)
+def test_our_own_corrections_leave_the_test_part_as_it_is(name: str) -> None:
     import csv
 
     shared = Path(os.environ.get("MASKBATCH_SHARED") or Path(__file__).parents[3] / "shared") / "data"
     if not shared.is_dir():
         pytest.skip(f"needs the shared data folder, which is not at {shared.parent} (set MASKBATCH_SHARED)")
     groups = {}
-    for name in ("face_mask_detection", "ilc2021"):
-        with (shared / name / "groups.csv").open(newline="", encoding="utf-8") as file:
-            groups |= {(name, row["filename"]): row["group"] for row in csv.DictReader(file)}
-    with (Path(__file__).parents[1] / "corrections.csv").open(newline="", encoding="utf-8") as file:
+    for folder in ("face_mask_detection", "ilc2021"):
+        with (shared / folder / "groups.csv").open(newline="", encoding="utf-8") as file:
+            groups |= {(folder, row["filename"]): row["group"] for row in csv.DictReader(file)}
+    with (Path(__file__).parents[1] / name).open(newline="", encoding="utf-8") as file:
         parts = [part_of_group(groups[row["set"], row["filename"]]) for row in csv.DictReader(file)]
-    assert set(parts) == {"train", "val"}
+    assert set(parts) == LISTS[name]
