@@ -75,7 +75,6 @@ def mobilenet_v2(size: int | None = CROP_SIZE, keras_style: bool = False) -> ker
 
 def efficientnet_lite2(size: int | None = CROP_SIZE) -> keras.Model:
     """EfficientNet-Lite2, without weights; whole blocks are left out at random in training (Huang et al. 2016)."""
-
     return _inverted_residuals(size, _EFFICIENTNET_LITE2, 1e-3, same_at=260, drop_connect=0.2)
 
 
