@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLASSES = LABELS
 ArchitectureName = Literal["mobilenet-v2", "mobilenet-v2-flat", "small-cnn", "efficientnet-lite2"]
 ARCHITECTURES: tuple[str, ...] = get_args(ArchitectureName)
+ANY_SIZE = ("mobilenet-v2", "efficientnet-lite2")
+"""Those that can begin their training on smaller crops, for speed."""
 
 
 def build(
@@ -55,16 +57,15 @@ def build(
     layers = keras.layers
     inputs = keras.Input((size, size, 3), name="images")
     x = backbone(inputs)
-    if name == "efficientnet-lite2":
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-    elif name == "mobilenet-v2":
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dense(128, activation="relu", name="hidden")(x)
-    else:
+    if name == "mobilenet-v2-flat":
         # The head of the projects that this one follows: 4×4 cells of a 128×128 crop averaged into one, 64 units.
         x = layers.AveragePooling2D((size or CROP_SIZE) // 32, name="pool")(x)
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(64, activation="relu", name="hidden")(x)
+    else:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        if name == "mobilenet-v2":
+            x = layers.Dense(128, activation="relu", name="hidden")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     # Probabilities stay float32 under a mixed-precision policy: half precision cannot tell .999 from 1.
     outputs = layers.Dense(len(CLASSES), activation="softmax", dtype="float32", name="probabilities")(x)

@@ -221,18 +221,18 @@ def evaluate(
 ) -> None:
     """Judge a classifier on the part of the data that it never saw."""
     from maskbatch_export.data import correct_labels
-    from maskbatch_export.evaluate import judge, write_evaluation
+    from maskbatch_export.evaluate import Judge, write_evaluation
     from maskbatch_export.onnx_files import sha256_of
 
-    faces, mended = _part(data, part), 0
+    faces, note = _part(data, part), ""
     if corrections is not None:
         faces, mended = correct_labels(faces, corrections)
-    result = judge(_existing(model), faces)
-    moved = judge(model, faces, jitter, draws) if jitter else None
+        note = f", {mended} labels mended or faces left out"
+    judge = Judge(_existing(model), faces)
+    result, moved = judge(), judge(jitter, draws) if jitter else None
     about = {
         "Model": f"`{model.name}`, SHA-256 `{sha256_of(model)}`",
-        "Data": f"part `{part.value}` of {', '.join(f'`{folder.name}`' for folder in data)}"
-        + (f", {mended} labels mended or faces left out" if mended else ""),
+        "Data": f"part `{part.value}` of {', '.join(f'`{folder.name}`' for folder in data)}{note}",
         "Command": f"`maskbatch export {' '.join(shlex.quote(word) for word in _own_arguments())}`",
     }
     summary = write_evaluation(result, moved, out, about)
@@ -308,9 +308,9 @@ def suspects(
     import numpy as np
 
     from maskbatch.types import LABELS
-    from maskbatch_export.evaluate import judge
+    from maskbatch_export.evaluate import Judge
 
-    result = judge(_existing(model), _part(data, part))
+    result = Judge(_existing(model), _part(data, part))()
     confidence = result.probabilities.max(1)
     chosen = (result.predicted != result.labels) & (confidence >= least)
     table = result.faces.loc[chosen, ["set", "filename", "label", "xmin", "ymin", "xmax", "ymax", "group"]].copy()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskbatch.errors import UsageError
 from maskbatch_export import architectures
 from maskbatch_export.convert import load_keras
 
@@ -27,15 +26,12 @@ class Teachers:
         """Load the teachers.
 
         Args:
-            paths: one ``.keras`` file or more, classifiers of crops of the student's size.
+            paths: ``.keras`` files, classifiers of crops of the student's size; without any, targets stay as they are.
             share: of the target that comes from them, 0…1.
 
         Raises:
-            UsageError: no teacher.
             ModelError: a file is no Keras model.
         """
-        if not paths:
-            raise UsageError("name at least one teacher")
         self.share = np.float32(share)
         self._models = [load_keras(path) for path in paths]
         for model in self._models:
@@ -43,5 +39,7 @@ class Teachers:
 
     def __call__(self, images: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.float32]:
         """n×3 float32 targets, of n×size×size×3 float32 BGR in -1…1 and their n×3 targets by label."""
+        if not self._models:
+            return targets
         answers = np.mean([model.predict_on_batch(images) for model in self._models], axis=0, dtype=np.float32)
         return targets + self.share * (answers - targets)

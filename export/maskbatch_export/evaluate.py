@@ -12,7 +12,7 @@ import numpy as np
 
 from maskbatch.errors import UsageError
 from maskbatch.types import LABELS
-from maskbatch_export.metrics import confusion, macro_f1, per_class
+from maskbatch_export.metrics import confusion, log_loss, macro_f1, per_class
 from maskbatch_export.report import table, write_report
 
 if TYPE_CHECKING:
@@ -46,28 +46,32 @@ class Judgement:
         return Judgement(self.faces[mask], self.labels[mask], self.probabilities[mask])
 
 
-def judge(model: Path, faces: pd.DataFrame, jitter: float = 0.0, draws: int = 1) -> Judgement:
-    """Cut the faces with the scan's function, as the model's metadata says, and classify them.
+class Judge:
+    """A classifier and faces to judge it on; the pictures are read once, however often they are judged."""
 
-    Args:
-        model: an ONNX classifier.
-        faces: rows of `data.FaceTable`.
-        jitter: as in `data.jitter_boxes`; 0 takes the annotated boxes.
-        draws: how often every box is moved and its face judged; one draw alone is lucky or unlucky by a point.
-    """
-    import pandas as pd
+    def __init__(self, model: Path, faces: pd.DataFrame) -> None:
+        """Open an ONNX classifier and cut the faces, rows of `data.FaceTable`."""
+        from maskbatch_export.data import cut_patches
+        from maskbatch_export.onnx_files import OnnxClassifier
 
-    from maskbatch_export.data import cut_patches
-    from maskbatch_export.onnx_files import OnnxClassifier
+        self._classifier, self._faces, self._patches = OnnxClassifier(model), faces, cut_patches(faces)
 
-    classifier = OnnxClassifier(model)
-    patches = cut_patches(faces)
-    probabilities = [
-        classifier.predict(patches.crops(classifier.context, classifier.size, jitter, seed))
-        for seed in range(1, draws + 1)
-    ]
-    repeated = pd.concat([faces] * draws, ignore_index=True)
-    return Judgement(repeated, np.tile(patches.labels, draws), np.concatenate(probabilities))
+    def __call__(self, jitter: float = 0.0, draws: int = 1) -> Judgement:
+        """Cut the crops with the scan's function, as the model's metadata says, and classify them.
+
+        Args:
+            jitter: as in `data.jitter_boxes`; 0 takes the annotated boxes.
+            draws: how often every box is moved and its face judged; one draw alone is lucky or unlucky by a point.
+        """
+        import pandas as pd
+
+        classifier, patches = self._classifier, self._patches
+        probabilities = [
+            classifier.predict(patches.crops(classifier.context, classifier.size, jitter, seed))
+            for seed in range(1, draws + 1)
+        ]
+        repeated = pd.concat([self._faces] * draws, ignore_index=True)
+        return Judgement(repeated, np.tile(patches.labels, draws), np.concatenate(probabilities))
 
 
 def headline(result: Judgement) -> dict[str, float]:
@@ -128,12 +132,6 @@ def expected_calibration_error(result: Judgement, bins: int = 10) -> float:
     return float(sum(gaps))
 
 
-def log_loss(result: Judgement) -> float:
-    """Mean of -ln of the true class's probability: of two models alike in F1, the lower one is right with more margin."""
-    true = result.probabilities[np.arange(len(result.labels)), result.labels]
-    return float(-np.log(np.maximum(true, 1e-7)).mean())
-
-
 def by_size(result: Judgement) -> list[tuple[str, Judgement]]:
     """The judgement in bins of the longer side of the annotated box, in pixels."""
     faces = result.faces
@@ -180,7 +178,7 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         "auc": auc,
         "majority": {"label": majority, "accuracy": baseline, "p_value": p_value},
         "calibration_error": error,
-        "log_loss": log_loss(result),
+        "log_loss": log_loss(result.labels, result.probabilities),
         "by_size": {name: {"faces": len(part.labels), **headline(part)} for name, part in by_size(result)},
         "by_set": {
             str(name): {"faces": int(mask.sum()), **headline(result.subset(mask))}
@@ -192,7 +190,7 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         summary["jittered"] = {
             "figures": headline(jittered),
             "intervals": bootstrap(jittered),
-            "log_loss": log_loss(jittered),
+            "log_loss": log_loss(jittered.labels, jittered.probabilities),
             "draws": len(jittered.labels) // len(result.labels),
         }
     out.with_suffix(".json").write_text(json.dumps(summary, indent=1), encoding="utf-8")

@@ -30,6 +30,12 @@ def per_class(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[s
     return table
 
 
+def log_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """Mean of -ln of the true class's probability: of two models alike in F1, the lower one is right with more margin."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(true, 1e-7)).mean())
+
+
 def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
     """Mean F1 over the classes that occur."""
     rows = [row["f1"] for row in per_class(labels, predicted).values() if row["support"]]

@@ -24,7 +24,7 @@ from maskbatch_export.batches import Batches, Recipe
 from maskbatch_export.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
 from maskbatch_export.distil import Teachers
 from maskbatch_export.events import EventFile
-from maskbatch_export.metrics import macro_f1, per_class
+from maskbatch_export.metrics import log_loss, macro_f1, per_class
 from maskbatch_export.split import fold_of_group, part_of_group
 
 if TYPE_CHECKING:
@@ -185,13 +185,13 @@ class _Run:
 
     def __init__(self, config: TrainConfig, folder: Path, batches: Batches, check: Patches, say: Any) -> None:
         self.config, self.folder, self.batches, self.check, self.say = config, folder, batches, check, say
-        self.any_size = config.architecture in ("mobilenet-v2", "efficientnet-lite2") and config.small_epochs > 0
+        self.any_size = config.architecture in architectures.ANY_SIZE and config.small_epochs > 0
         size = None if self.any_size else config.recipe.size
         self.model = architectures.build(config.architecture, size, config.dropout, config.start)
         self.history: list[dict[str, float]] = []
         self.best = (-1.0, -1)
         self.views: NDArray[np.uint8] | None = None
-        self.teachers = Teachers([Path(path) for path in config.teachers], config.distil) if config.teachers else None
+        self.teachers = Teachers([Path(path) for path in config.teachers], config.distil)
         self.log = EventFile(folder / "tensorboard")
 
     def go(self) -> TrainResult:
@@ -276,9 +276,8 @@ class _Run:
         labels = self.check.labels
         probabilities = predict(self.model, self.views)
         scores = per_class(labels, probabilities.argmax(1))
-        loss = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7)).mean()
         return {
-            "val_loss": float(loss),
+            "val_loss": log_loss(labels, probabilities),
             "val_accuracy": float((probabilities.argmax(1) == labels).mean()),
             "val_macro_f1": macro_f1(labels, probabilities.argmax(1)),
             **{f"val_f1_{name}": row["f1"] for name, row in scores.items()},
@@ -340,7 +339,7 @@ class _Run:
         plt.close(figure)
 
 
-def _dataset(batches: Batches, epoch: int, steps: int, size: int, teachers: Teachers | None) -> Any:
+def _dataset(batches: Batches, epoch: int, steps: int, size: int, teachers: Teachers) -> Any:
     import keras
 
     class _Epoch(keras.utils.PyDataset):  # type: ignore[misc]
@@ -349,7 +348,7 @@ def _dataset(batches: Batches, epoch: int, steps: int, size: int, teachers: Teac
 
         def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             images, targets = batches(epoch, index, size)
-            return images, targets if teachers is None else teachers(images, targets)
+            return images, teachers(images, targets)
 
     return _Epoch(workers=1, use_multiprocessing=False, max_queue_size=4)
 

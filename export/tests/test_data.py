@@ -221,7 +221,7 @@ def test_our_own_list_of_wrong_labels_can_be_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_our_own_corrections_leave_the_test_part_as_it_is(name: str) -> None:
+def test_our_own_list_is_about_the_parts_that_it_says(name: str) -> None:
     import csv
 
     shared = Path(os.environ.get("MASKBATCH_SHARED") or Path(__file__).parents[3] / "shared") / "data"

@@ -229,15 +229,17 @@ def evaluate(
 
     if part not in ("train", "val", "test"):
         raise typer.BadParameter("--part is train, val or test")
+    detectors = {spec: open_detector(spec, size, nms_iou) for spec in model}
+    others = [open_detector(ignore_by, size)] if ignore_by is not None else []
     report: dict[str, dict[str, object]] = {}
     for origin in (*MASK_SETS, WIDER):
         chosen = "val" if origin == WIDER and part == "test" else part
         pictures = read_pictures(data, chosen, (origin,))  # type: ignore[arg-type]
-        if ignore_by is not None:
-            pictures, ignored = ignore_unlabelled(pictures, [open_detector(ignore_by, size)], MASK_SETS)
+        if others:
+            pictures, ignored = ignore_unlabelled(pictures, others, MASK_SETS)
             typer.echo(f"{origin}/{chosen}: {ignored} faces without a label ignored")
-        for spec in model:
-            figures = judge(open_detector(spec, size, nms_iou), pictures, size, score)
+        for spec, detect in detectors.items():
+            figures = judge(detect, pictures, size, score)
             report.setdefault(spec, {})[f"{origin}/{chosen}"] = figures
             recall = " ".join(f"{k}:{v:.3f}" for k, v in figures["recall"].items() if not k.startswith("n_"))
             typer.echo(
