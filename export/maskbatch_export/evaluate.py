@@ -289,14 +289,14 @@ def _roc_plot(result: Judgement, path: Path) -> dict[str, float]:
 def _matrix_plot(result: Judgement, path: Path) -> None:
     counts = confusion(result.labels, result.predicted)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    plt, figure, axes = _axes(5.4, 4.2)
+    plt, figure, axes = _axes(6.0, 4.2)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(LABELS)):
         for column in range(len(LABELS)):
             colour = "white" if share[row, column] > 0.5 else "black"
             text = f"{counts[row, column]}\n{share[row, column]:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(LABELS)), LABELS, fontsize=8)
+    axes.set_xticks(range(len(LABELS)), LABELS, fontsize=8, rotation=12)
     axes.set_yticks(range(len(LABELS)), LABELS, fontsize=8)
     axes.set(xlabel="said", ylabel="true")
     _save(plt, figure, path)
