@@ -90,11 +90,11 @@ class DefaultSession:
 
 def _files(args: argparse.Namespace) -> tuple[Path, Path]:
     """The very ONNX files that a scan on this machine takes."""
-    from maskbatch.config import Detection
+    from maskbatch.config import ModelSettings
     from maskbatch.detect import classifier_file, detector_file
     from maskbatch.runtime import resolve_device
 
-    detection, device = Detection(classifier=args.classifier), resolve_device("cpu")
+    detection, device = ModelSettings(classifier=args.classifier), resolve_device("cpu")
     return detector_file(detection, device).path, classifier_file(detection, device).path
 
 

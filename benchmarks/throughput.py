@@ -27,13 +27,13 @@ from typing import Any
 import worksets
 from report import write_report
 
-from maskbatch.bench.compare import Comparison, machine
-from maskbatch.bench.kernels import KernelBench, spread
-from maskbatch.bench.runs import ScanRun, run_scan
-from maskbatch.config import Detection, Execution, Sampling, ScanConfig
+from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
 from maskbatch.detect import model_identity, pin_models
+from maskbatch.diagnose.bench.compare import Comparison, machine
+from maskbatch.diagnose.bench.kernels import KernelBench, spread
+from maskbatch.diagnose.bench.runs import ScanRun, run_scan
 from maskbatch.runtime import Device, resolve_device
-from maskbatch.sources.discover import discover
+from maskbatch.sources.discovery.discover import discover
 from maskbatch.types import Source
 
 HERE = Path(__file__).resolve().parent
@@ -104,7 +104,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         self._device: Device = resolve_device(args.device)
-        detection = pin_models(Detection(classifier=args.classifier), self._device)
+        detection = pin_models(ModelSettings(classifier=args.classifier), self._device)
         execution = Execution(device=args.device, workers=os.cpu_count() or 1)
         self._config = ScanConfig(detection=detection, sampling=Sampling(), execution=execution)
         self._kernels = KernelBench(self._config, self._device)
@@ -128,7 +128,7 @@ class Bench:
             "took_s": round(time.time() - started),
             "device": self._device.name,
             "provider": self._device.provider,
-            "models": model_identity(self._config.detection, self._device),
+            "models": model_identity(self._config.models, self._device),
             "rounds": self._args.rounds,
             "sets": [measured.as_dict() for measured in self._sets],
             "growth": growth,

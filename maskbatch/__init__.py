@@ -18,15 +18,20 @@ __all__ = ["ScanConfig", "ScanSummary", "__version__", "read_results", "scan"]
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
     from maskbatch.results.read import read_results
-    from maskbatch.scan_summary import ScanSummary
-    from maskbatch.scanning import scan
+    from maskbatch.scanning.run import scan
+    from maskbatch.scanning.summary import ScanSummary
 
 
 def __getattr__(name: str) -> Any:
     """Load on first use, so that `import maskbatch` and `maskbatch --help` stay quick."""
     import importlib
 
-    places = {"scan": "scanning", "ScanSummary": "scan_summary", "ScanConfig": "config", "read_results": "results.read"}
+    places = {
+        "scan": "scanning.run",
+        "ScanSummary": "scanning.summary",
+        "ScanConfig": "config",
+        "read_results": "results.read",
+    }
     if name not in places:
         raise AttributeError(f"module 'maskbatch' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"maskbatch.{places[name]}"), name)

@@ -1,8 +1,9 @@
-"""What a scan is told to do: frozen dataclasses, grouped by who reads them.
+"""What a scan is told to do: frozen dataclasses, grouped by who reads them. Each group checks itself when it is made.
 
-Two kinds of settings are kept apart. Those of `Detection`, `Sampling` and `Limits` decide *what is in the rows*; they are
-part of the work folder's key, and a resumed run must have the same ones. All others decide only how fast, where to, and
-what else is made from the rows; they may differ between a run and its continuation.
+Two kinds of settings are kept apart. Those that decide *what is in the rows* or how inputs are cut are part of the run's key
+(`scanning.key`): all of `ModelSettings`, `Sampling` and `Limits`, and of the others `OutputOptions.hash` and
+`Execution.unit_seconds`. A resumed run must have the same ones. All the rest decides only how fast, where to, and what else is made
+from the rows, and may differ between a run and its continuation.
 """
 
 from __future__ import annotations
@@ -10,23 +11,41 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from maskbatch.errors import UsageError
+from maskbatch.tasks import MASK
 
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
-ExecutorName = Literal["auto", "inline", "processes", "ray"]
 SamplingMode = Literal["every", "keyframes", "all"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
+Gate = Literal["none", "motion"]
 
-DETECTOR = "retinaface"
-CLASSIFIER = "mask_mobilenet_v2"
+DETECTOR = MASK.detector
+CLASSIFIER = MASK.classifier
 DET_SIZE = 640
 MIN_SCORE = 0.4
 """Detector score from which a scan keeps a face, where nothing else is said; an evaluation judges "as in a scan" by the same."""
+STRIDE = 32
+"""The detector's input has sides that are multiples of this."""
+
+
+def _check_range(name: str, value: object, low: float, high: float | None = None) -> None:
+    """Raises UsageError unless `value` is a number from `low` to `high`; `name` is that of the setting and of its option."""
+    shown = f"{name} must be a number of at least {low:g}" + ("" if high is None else f" and at most {high:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value:
+        raise UsageError(f"{shown}, not {value!r}")
+    if high is not None and value > high:
+        raise UsageError(f"{shown}, not {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise UsageError(f"{name} must be one of {', '.join(get_args(choices))}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
+class ModelSettings:
     """Which models run, and which faces are kept.
 
     Attributes:
@@ -34,7 +53,7 @@ class Detection:
         classifier: name in the registry, or a path to an ONNX file.
         det_size: long side of the detector's input in pixels, a multiple of 32.
         min_score: faces with a lower detector score are dropped.
-        min_face: faces whose longer box side is shorter are dropped (pixels of the original picture).
+        min_face: faces whose longer box side is shorter are dropped (pixels of the original image).
         precision: ``auto`` picks the fastest variant that the device runs well.
     """
 
@@ -43,7 +62,16 @@ class Detection:
     det_size: int = DET_SIZE
     min_score: float = MIN_SCORE
     min_face: int = 0
-    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        _check_range("det_size (--det-size)", self.det_size, STRIDE, 4096)
+        if self.det_size % STRIDE:
+            raise UsageError(f"det_size (--det-size) must be a multiple of {STRIDE}, not {self.det_size}")
+        _check_range("min_score (--min-score)", self.min_score, 0.0, 1.0)
+        _check_range("min_face (--min-face)", self.min_face, 0)
+        _check_choice("precision (--precision)", self.precision, Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +84,25 @@ class Sampling:
         start_s: seconds of presentation time before which nothing is read.
         end_s: seconds at which reading ends, exclusive; None is the end.
         gate: ``motion`` keeps frames in which nothing moves from the detector.
-        gate_refresh_s: with the gate on, at least one frame in so many seconds is detected.
+        gate_refresh_s: with the gate on, at least one frame in this many seconds is searched.
     """
 
     mode: SamplingMode = "every"
     every_s: float = 1.0
     start_s: float = 0.0
     end_s: float | None = None
-    gate: Literal["none", "motion"] = "none"
+    gate: Gate = "none"
     gate_refresh_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        _check_choice("mode", self.mode, SamplingMode)
+        _check_range("every_s (--every, --fps)", self.every_s, 1e-6)
+        _check_range("start_s (--start)", self.start_s, 0.0)
+        _check_choice("gate (--gate)", self.gate, Gate)
+        _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise UsageError(f"--end {self.end_s:g} s is not after --start {self.start_s:g} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +110,14 @@ class Limits:
     """What is refused.
 
     Attributes:
-        max_pixels: pictures and frames with more pixels are refused by their header, before they are decoded.
+        max_pixels: images and frames with more pixels are refused by their header, before they are decoded.
     """
 
     max_pixels: int = 250_000_000
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        _check_range("max_pixels (--max-pixels)", self.max_pixels, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +125,22 @@ class Execution:
     """How the work is spread and how much may be held at once.
 
     Attributes:
-        device: ``auto`` is the best that starts a session; any other is that one or an error.
-        workers: processes; 0 is one per core (CPU) or per GPU.
-        executor: ``auto`` is ``processes``; ``inline`` works in this process, without isolation.
-        batch_size: pictures per detector call and faces per classifier call; 0 is what suits the device.
-        prefetch_mb: megabytes of decoded pictures that wait for the models, per worker; 0 is what suits the device.
-        decode_threads: threads per worker that read and decode ahead; 0 is what suits the device.
-        timeout_s: a worker that shows no progress for so long is killed.
-        max_memory_mb: a worker whose resident memory exceeds it is killed; 0 is no limit.
-        unit_images: pictures per unit at most.
+        device: ``auto`` is the best that starts a session; any other fails if it is not available.
+        workers: processes; 0 = one per usable core (CPU affinity and container limits count), or one per GPU.
+        executor: name in `jobs.executors`; ``auto`` is ``processes``; ``inline`` works in this process, without isolation.
+        batch_size: images per detector call and faces per classifier call; 0 = auto.
+        prefetch_mb: megabytes of decoded images that wait for the models, per worker; 0 = auto.
+        decode_threads: threads per worker that read and decode ahead; 0 = auto.
+        timeout_s: a worker that shows no progress for this long is replaced.
+        max_memory_mb: a worker whose resident memory exceeds it is replaced; 0 = no limit.
+        unit_images: images per unit at most.
         unit_seconds: seconds of video per unit at most.
         ray_address: of the cluster, with the executor ``ray``.
     """
 
     device: DeviceName = "auto"
     workers: int = 0
-    executor: ExecutorName = "auto"
+    executor: str = "auto"
     batch_size: int = 0
     prefetch_mb: int = 0
     decode_threads: int = 0
@@ -108,10 +150,22 @@ class Execution:
     unit_seconds: float = 60.0
     ray_address: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        _check_choice("device (--device)", self.device, DeviceName)
+        _check_range("workers (--workers)", self.workers, 0)
+        _check_range("batch_size (--batch-size)", self.batch_size, 0, 1024)
+        _check_range("prefetch_mb (--prefetch)", self.prefetch_mb, 0)
+        _check_range("decode_threads (--decode-threads)", self.decode_threads, 0, 256)
+        _check_range("timeout_s (--timeout)", self.timeout_s, 0.1)
+        _check_range("max_memory_mb (--max-memory)", self.max_memory_mb, 0)
+        _check_range("unit_images", self.unit_images, 1)
+        _check_range("unit_seconds", self.unit_seconds, 0.1)
+
 
 @dataclass(frozen=True, slots=True)
-class WhenWhere:
-    """Where `camera` and `captured_at` come from.
+class CaptureMetadata:
+    """Where `camera` and `captured_at` come from. Checked where they are read (`sources.capture_metadata`).
 
     Attributes:
         camera: the same camera for every input; wins over patterns, loses to the manifest.
@@ -129,11 +183,11 @@ class WhenWhere:
 
 
 @dataclass(frozen=True, slots=True)
-class Extras:
+class OutputOptions:
     """What else is made from the rows.
 
     Attributes:
-        annotate: folder for pictures and videos with boxes drawn.
+        annotate: folder for images and videos with boxes drawn.
         crops: folder for face crops by label.
         redact: faces are blurred in everything that is drawn or cropped.
         boxes: boxes and labels are drawn (off only together with `redact`).
@@ -148,37 +202,98 @@ class Extras:
     track: bool = False
     hash: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises UsageError. Folders may be given as strings."""
+        for name in ("annotate", "crops"):
+            folder = getattr(self, name)
+            if folder is not None and not isinstance(folder, Path):
+                object.__setattr__(self, name, Path(folder))
+        if not self.boxes and not self.redact:
+            raise UsageError("--no-boxes leaves nothing to draw; use it together with --redact")
+        if self.redact and not self.draws:
+            raise UsageError("--redact needs --annotate DIR or --crops DIR")
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn or cropped."""
+        return self.annotate is not None or self.crops is not None
+
+
+class ScanOptions(TypedDict, total=False):
+    """Every single setting by name, for ``maskbatch.scan(..., workers=2)``; what each means stands in its group."""
+
+    detector: str
+    classifier: str
+    det_size: int
+    min_score: float
+    min_face: int
+    precision: Precision
+    mode: SamplingMode
+    every_s: float
+    start_s: float
+    end_s: float | None
+    gate: Gate
+    gate_refresh_s: float
+    max_pixels: int
+    device: DeviceName
+    workers: int
+    executor: str
+    batch_size: int
+    prefetch_mb: int
+    decode_threads: int
+    timeout_s: float
+    max_memory_mb: int
+    unit_images: int
+    unit_seconds: float
+    ray_address: str | None
+    camera: str | None
+    time_pattern: str | None
+    start_time: str | None
+    timezone: str
+    manifest: Path | None
+    annotate: Path | str | None
+    crops: Path | str | None
+    redact: bool
+    boxes: bool
+    track: bool
+    hash: bool
+
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
     """Everything a scan is told except its inputs and where the result goes."""
 
-    detection: Detection = field(default_factory=Detection)
+    models: ModelSettings = field(default_factory=ModelSettings)
     sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     execution: Execution = field(default_factory=Execution)
-    when_where: WhenWhere = field(default_factory=WhenWhere)
-    extras: Extras = field(default_factory=Extras)
+    capture: CaptureMetadata = field(default_factory=CaptureMetadata)
+    outputs: OutputOptions = field(default_factory=OutputOptions)
 
     def row_settings(self) -> dict[str, Any]:
-        """The settings that decide what is in the rows: flat, JSON-ready, for the work folder's key and the metadata."""
+        """The settings that decide what is in the rows: flat, JSON-ready, for the run's key and the metadata of its files."""
         groups = {
-            "detection": dataclasses.asdict(self.detection),
+            "detection": dataclasses.asdict(self.models),
             "sampling": dataclasses.asdict(self.sampling),
             "limits": dataclasses.asdict(self.limits),
         }
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
+    def with_options(self, **options: Unpack[ScanOptions]) -> ScanConfig:
+        """The same with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).
 
-def with_options(config: ScanConfig, **options: Any) -> ScanConfig:
-    """`config` with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).
-
-    Raises UsageError for a name that no group has.
-    """
-    groups = {group.name: getattr(config, group.name) for group in dataclasses.fields(config)}
-    for name, value in options.items():
-        group = next((g for g, values in groups.items() if name in {f.name for f in dataclasses.fields(values)}), None)
-        if group is None:
-            raise UsageError(f"there is no setting called {name}")
-        groups[group] = dataclasses.replace(groups[group], **{name: value})
-    return ScanConfig(**groups)
+        Raises:
+            UsageError: a name that no group has, or a value that its group refuses.
+        """
+        groups = {group.name: getattr(self, group.name) for group in dataclasses.fields(self)}
+        changes: dict[str, dict[str, object]] = {}
+        for name, value in options.items():
+            group = next(
+                (g for g, values in groups.items() if name in {f.name for f in dataclasses.fields(values)}), None
+            )
+            if group is None:
+                raise UsageError(f"there is no setting called {name}")
+            changes.setdefault(group, {})[name] = value
+        return dataclasses.replace(
+            self, **{g: dataclasses.replace(groups[g], **values) for g, values in changes.items()}
+        )

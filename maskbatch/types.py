@@ -21,9 +21,6 @@ Floats = npt.NDArray[np.float32]
 Media = Literal["image", "video"]
 Status = Literal["ok", "partial", "error"]
 
-LABELS: tuple[str, str, str] = ("with_mask", "without_mask", "mask_weared_incorrect")
-"""The three classes in the order of the classifier's outputs, spelled as in the public data set."""
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -236,8 +233,8 @@ class Receipt:
         results: one per piece, in the order of the rows in the part.
         labels: faces per label.
         part_bytes: size of the part file.
-        part_sha256: sum of the part file, empty where there are no rows.
-        stages: seconds of CPU per stage (``read, decode, detect, crop, classify, write``) of this unit.
+        part_sha256: checksum of the part file, empty where there are no rows.
+        stages: seconds of CPU per stage (``decode, detect, crop, classify, write``) of this unit.
         wall_s: seconds from the start to the end of the unit.
     """
 
@@ -271,11 +268,11 @@ class Split:
 
 
 Event = Literal["begin", "end", "tick"]
-Report = Callable[[Event, int], None]
+ProgressCallback = Callable[[Event, int], None]
 """Called by a worker while it works: a piece (by index) begins, ends, or something moved. May be called from its threads."""
 
 
-def whole(source: Source) -> Piece:
+def whole_piece(source: Source) -> Piece:
     """The piece that is all of a picture, or a video still to be looked into."""
     return Piece(source, parts=1 if source.media == "image" else 0)
 

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from maskbatch.config import Detection, Execution, Sampling, ScanConfig
+from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
 from maskbatch.errors import MissingExtraError
 from maskbatch.jobs.executors.ray_cluster import import_ray
 from maskbatch.pipeline.worker import ScanWorker, ScanWorkerSpec
-from maskbatch.types import Report, Split, UnitRows, WorkUnit
+from maskbatch.types import ProgressCallback, Split, UnitRows, WorkUnit
 
 CONFIG = ScanConfig(
-    detection=Detection(det_size=160),
+    models=ModelSettings(det_size=160),
     sampling=Sampling(every_s=0.5),
     execution=Execution(device="cpu", executor="inline", workers=2, unit_images=3, unit_seconds=1.0, decode_threads=1),
 )
@@ -92,7 +92,7 @@ class FaultyWorker:
         self._worker = worker
         self._spec = spec
 
-    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+    def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         index = next((i for i, piece in enumerate(unit.pieces) if piece.source.name == self._spec.name), None)
         if index is not None and self._is_due():
             report("begin", index)

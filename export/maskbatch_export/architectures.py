@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from maskbatch.classify.crops import CROP_SIZE
 from maskbatch.errors import ModelError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export import backbones
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT, CROP_SIZE, crop_faces
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
 from maskbatch_export.data import Patches, jitter_boxes
 

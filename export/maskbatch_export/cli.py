@@ -259,7 +259,7 @@ def convert(
 ) -> None:
     """Turn a Keras model into the ONNX file that a scan takes, and prove that both say the same."""
     _use_tensorflow()
-    from maskbatch.types import LABELS
+    from maskbatch.tasks.mask import LABELS
     from maskbatch_export.convert import Source, refuse_unsafe
     from maskbatch_export.convert import convert as run_conversion
 
@@ -307,7 +307,7 @@ def suspects(
     """List annotations that a model firmly disagrees with: wrong labels to mend, or hard faces to learn from."""
     import numpy as np
 
-    from maskbatch.types import LABELS
+    from maskbatch.tasks.mask import LABELS
     from maskbatch_export.evaluate import Judge
 
     result = Judge(_existing(model), _part(data, part))()

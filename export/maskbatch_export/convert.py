@@ -15,7 +15,7 @@ import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT
 from maskbatch.errors import InputNotFoundError, MissingExtraError, ModelError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export import architectures
 from maskbatch_export.folding import fold_norms, fold_pads
 from maskbatch_export.onnx_files import OnnxClassifier, set_metadata, sha256_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from maskbatch.classify.crops import crop_faces, face_squares
 from maskbatch.errors import InputNotFoundError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export.duplicates import group_near_duplicates
 
 if TYPE_CHECKING:

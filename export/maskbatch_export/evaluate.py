@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbatch.errors import UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export.metrics import confusion, log_loss, macro_f1, per_class
 from maskbatch_export.report import table, write_report
 

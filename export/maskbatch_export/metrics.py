@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

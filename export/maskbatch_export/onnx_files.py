@@ -12,7 +12,7 @@ import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT
 from maskbatch.errors import ModelError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export.data import FaceTable, cut_patches
 from maskbatch_export.report import table, write_report
 from maskbatch_export.split import part_of_group

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from maskbatch.evaluate.metrics import box_overlaps
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export.data import Patches
 
 if TYPE_CHECKING:

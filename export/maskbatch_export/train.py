@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskbatch.errors import SettingsChangedError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 from maskbatch_export import architectures, backbones
 from maskbatch_export.batches import Batches, Recipe
 from maskbatch_export.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
@@ -161,12 +161,12 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
 def _synthetic(learn: Patches, config: TrainConfig, say: Any) -> Patches | None:
     if not config.recipe.synthesis:
         return None
-    from maskbatch.config import Detection
+    from maskbatch.config import ModelSettings
     from maskbatch.detect import make_detector
     from maskbatch.runtime import resolve_device
     from maskbatch_export.synthesis import find_landmarks, slide_masks
 
-    detector = make_detector(Detection(det_size=320, min_score=0.2), resolve_device("cpu"))
+    detector = make_detector(ModelSettings(det_size=320, min_score=0.2), resolve_device("cpu"))
     made = slide_masks(learn, find_landmarks(learn, detector), SYNTHETIC_FACES, np.random.default_rng(config.seed))
     say(f"{len(made)} incorrectly worn masks put together")
     return made if len(made) else None

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from maskbatch_export.split import part_of_group
 
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 BOX = (20, 16, 76, 88)
 

@@ -21,7 +21,7 @@ from maskbatch_export.split import part_of_group
 from typer.testing import CliRunner
 
 from maskbatch.errors import InputNotFoundError, ModelError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 # Of TensorFlow and its tools, not of ours.
 pytestmark = [

@@ -25,7 +25,7 @@ from maskbatch_export.metrics import macro_f1, per_class
 from maskbatch_export.train import TrainConfig, TrainResult, parts_of, train
 
 from maskbatch.errors import ModelError, SettingsChangedError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 # Of TensorFlow and its tools, not of ours.
 pytestmark = [

@@ -14,7 +14,7 @@ from maskbatch_export.stats import uniformity_test, write_stats
 
 from maskbatch.classify.crops import crop_faces
 from maskbatch.errors import InputNotFoundError, UsageError
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 
 def test_every_problem_is_listed_and_nothing_vanishes(tmp_path: Path) -> None:

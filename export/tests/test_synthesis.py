@@ -6,10 +6,10 @@ from maskbatch_export.batches import Batches, Recipe
 from maskbatch_export.data import Patches
 from maskbatch_export.synthesis import find_landmarks, slide_mask, slide_masks
 
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
 from maskbatch.runtime import resolve_device
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 WITH, WITHOUT, WRONG = (LABELS.index(name) for name in ("with_mask", "without_mask", "mask_weared_incorrect"))
 POINTS = np.array([[40, 40], [60, 40], [50, 52], [43, 62], [57, 62]], np.float32)
@@ -80,7 +80,7 @@ def test_landmarks_of_a_real_face() -> None:
     box = np.array([[170, 60, 280, 200]], np.float32)
     labels, sides = np.array([WITHOUT], np.int64), np.array([140], np.float32)
     patches = Patches([photo[0:300, 60:400]], box - np.array([60, 0, 60, 0], np.float32), labels, sides)
-    detector = make_detector(Detection(det_size=320, min_score=0.2), resolve_device("cpu"))
+    detector = make_detector(ModelSettings(det_size=320, min_score=0.2), resolve_device("cpu"))
     (points,) = find_landmarks(patches, detector)
     assert points[0, 0] < points[2, 0] < points[1, 0]
     assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import classifier_file
 from maskbatch.errors import ModelError
 from maskbatch.runtime import Device, OnnxSession, open_session
-from maskbatch.types import LABELS, Floats, Image
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import Floats, Image
 
 
 class MaskClassifier:
@@ -74,7 +75,7 @@ class MaskClassifier:
         self._session.run(self._batch)
 
 
-def make_classifier(config: Detection, device: Device, batch_size: int = 0) -> MaskClassifier:
+def make_classifier(config: ModelSettings, device: Device, batch_size: int = 0) -> MaskClassifier:
     """The classifier that the settings name, loaded on a device.
 
     Args:

@@ -41,12 +41,12 @@ def bench(
     The ceiling is the number of cores over the sum of the kernels' times per picture. Nothing is written; the result of each scan goes to
     a temporary folder.
     """
-    from maskbatch.bench.session import bench_paths
     from maskbatch.cli.values import seconds as seconds_of
-    from maskbatch.config import Detection, Execution, Sampling, ScanConfig
+    from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
+    from maskbatch.diagnose.bench.session import bench_paths
 
     config = ScanConfig(
-        detection=Detection(detector, classifier, det_size, precision=precision),
+        models=ModelSettings(detector, classifier, det_size, precision=precision),
         sampling=Sampling(every_s=seconds_of(every, "--every")),
         execution=Execution(device=device, workers=workers),
     )
@@ -63,7 +63,7 @@ def bench(
 
         typer.echo(json.dumps(found, indent=1))
         return
-    from maskbatch.bench.session import report_lines
+    from maskbatch.diagnose.bench.session import report_lines
 
     for line in report_lines(found):
         typer.echo(line)

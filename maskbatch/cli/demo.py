@@ -33,7 +33,7 @@ def demo(
 
     from maskbatch import read_results, scan
     from maskbatch.cli.reporters import make_reporter
-    from maskbatch.demo import make_demo_media
+    from maskbatch.diagnose.demo import make_demo_media
     from maskbatch.errors import UsageError
 
     media, out, annotated = folder / "media", folder / "results.parquet", folder / "annotated"

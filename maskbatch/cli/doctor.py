@@ -19,7 +19,7 @@ def doctor(json_out: Json = False) -> None:
 
     Exit code 1 if something is wrong; every finding comes with what to do about it.
     """
-    from maskbatch.doctor import as_dict, run_checks
+    from maskbatch.diagnose.doctor import as_dict, run_checks
     from maskbatch.errors import EXIT_FATAL
 
     checks = run_checks()

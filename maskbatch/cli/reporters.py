@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from maskbatch.progress import Progress, Reporter, SilentReporter
+from maskbatch.scanning.progress import Progress, Reporter, SilentReporter
 
 ProgressStyle = Literal["auto", "bar", "text", "jsonl", "none"]
 TEXT_EVERY_S = 10.0

@@ -14,7 +14,7 @@ from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
-    from maskbatch.scan_summary import ScanSummary
+    from maskbatch.scanning.summary import ScanSummary
 
 # Panels of `--help`, in the order in which a user needs them.
 MODELS = "Models and faces"
@@ -256,7 +256,7 @@ def scan(
     from maskbatch.cli.reporters import make_reporter
     from maskbatch.cli.values import sampling_from
     from maskbatch.errors import EXIT_INTERRUPTED, UsageError
-    from maskbatch.scanning import scan as run_scan
+    from maskbatch.scanning.run import scan as run_scan
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -267,7 +267,7 @@ def scan(
     if redact and annotate is None and crops is None:
         raise UsageError("--redact needs --annotate DIR or --crops DIR")
     config = c.ScanConfig(
-        detection=c.Detection(detector, classifier, det_size, min_score, min_face, precision),
+        models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision),
         sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
         limits=c.Limits(max_pixels),
         execution=c.Execution(
@@ -281,8 +281,8 @@ def scan(
             max_memory_mb=max_memory,
             ray_address=ray_address,
         ),
-        when_where=c.WhenWhere(camera, time_pattern, start_time, timezone, manifest),
-        extras=c.Extras(annotate, crops, redact, boxes, track, hash_inputs),
+        capture=c.CaptureMetadata(camera, time_pattern, start_time, timezone, manifest),
+        outputs=c.OutputOptions(annotate, crops, redact, boxes, track, hash_inputs),
     )
     reporter = make_reporter("none" if quiet else progress)
     try:
@@ -303,10 +303,10 @@ def scan(
 
 def _start_workers_early(workers: int) -> None:
     """Workers load their libraries while this process loads its own and finds the inputs; not where a GPU may want only one."""
-    from maskbatch.jobs.executors.spares import start_spares
+    from maskbatch.jobs.executors.warm_pool import start_warm_pool
 
     if not Path("/dev/nvidiactl").exists():
-        start_spares(workers or os.cpu_count() or 1, preload="maskbatch.pipeline.worker")
+        start_warm_pool(workers or os.cpu_count() or 1, preload="maskbatch.pipeline.worker")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -324,7 +324,7 @@ def _interrupt_before_start(_number: int, _frame: FrameType | None) -> NoReturn:
 def _print(summary: ScanSummary, config: ScanConfig) -> None:
     """The summary for a person."""
     from maskbatch.cli.reporters import printable
-    from maskbatch.cli.summary_text import summary_lines
+    from maskbatch.cli.scan_lines import summary_lines
 
     for line in summary_lines(summary, config):
         typer.echo(printable(line))

@@ -26,7 +26,7 @@ def status(
     import json
 
     from maskbatch.cli.reporters import printable
-    from maskbatch.jobs.status import read_status
+    from maskbatch.scanning.status import read_status
 
     found = read_status(work)
     if json_out:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from maskbatch.results.summary import Summary
+    from maskbatch.results.summary import ResultSummary
 
 SHORT = {"with_mask": "with", "without_mask": "without", "mask_weared_incorrect": "incorrect"}
 
@@ -39,7 +39,7 @@ def summary(
     printers[output](found)
 
 
-def _text(found: Summary) -> None:
+def _text(found: ResultSummary) -> None:
     from maskbatch.cli.reporters import printable
 
     explained = {
@@ -68,7 +68,7 @@ def _text(found: Summary) -> None:
         typer.echo(f"{found.untracked} faint faces in tracked videos belong to no person and are not counted")
 
 
-def _cells(found: Summary, row: dict[str, Any]) -> list[str]:
+def _cells(found: ResultSummary, row: dict[str, Any]) -> list[str]:
     share = "-" if row["share"] is None else f"{100 * row['share']:.1f} %"
     return [
         *("-" if row[key] is None else str(row[key]) for key in found.by),
@@ -78,7 +78,7 @@ def _cells(found: Summary, row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _csv(found: Summary) -> None:
+def _csv(found: ResultSummary) -> None:
     import csv
     import io
 
@@ -93,7 +93,7 @@ def _csv(found: Summary) -> None:
     typer.echo(text.getvalue(), nl=False)
 
 
-def _json(found: Summary) -> None:
+def _json(found: ResultSummary) -> None:
     import dataclasses
     import json
 

@@ -30,10 +30,10 @@ def warmup(
 
     Give the same options as to `scan`. On a CPU it only shows that the models load and how long a batch takes.
     """
-    from maskbatch.config import Detection
-    from maskbatch.warmup import warm_up_all
+    from maskbatch.config import ModelSettings
+    from maskbatch.diagnose.warmup import warm_up_all
 
-    config = Detection(detector=detector, classifier=classifier, det_size=det_size, precision=precision)
+    config = ModelSettings(detector=detector, classifier=classifier, det_size=det_size, precision=precision)
     found = warm_up_all(config, device, batch_size, None if json_out else typer.echo)
     if json_out:
         import json

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maskbatch.config import Detection
+from maskbatch.config import STRIDE, ModelSettings
 from maskbatch.detect.base import Detector, LetterboxDetector
-from maskbatch.detect.letterbox import STRIDE, Bucket, make_buckets
+from maskbatch.detect.letterbox import Bucket, make_buckets
 from maskbatch.errors import ModelError
 from maskbatch.models import ModelFile, find_model
 from maskbatch.runtime import Device, OnnxSession, has_fast_int8, open_session
@@ -14,7 +14,7 @@ from maskbatch.runtime import Device, OnnxSession, has_fast_int8, open_session
 __all__ = ["Detector", "LetterboxDetector", "make_detector", "model_identity", "pin_models", "preferred_precisions"]
 
 
-def make_detector(config: Detection, device: Device, batch_size: int = 0) -> LetterboxDetector:
+def make_detector(config: ModelSettings, device: Device, batch_size: int = 0) -> LetterboxDetector:
     """The detector that the settings name, loaded on a device.
 
     Args:
@@ -56,17 +56,17 @@ def build_detector(
     return make(model.name, session, buckets, min_score)
 
 
-def detector_file(config: Detection, device: Device) -> ModelFile:
+def detector_file(config: ModelSettings, device: Device) -> ModelFile:
     """The very file that `make_detector` opens."""
     return find_model(config.detector, "detector", preferred_precisions(device), config.precision)
 
 
-def classifier_file(config: Detection, device: Device) -> ModelFile:
+def classifier_file(config: ModelSettings, device: Device) -> ModelFile:
     """The very file that `make_classifier` opens."""
     return find_model(config.classifier, "classifier", preferred_precisions(device), config.precision)
 
 
-def model_identity(config: Detection, device: Device) -> dict[str, str]:
+def model_identity(config: ModelSettings, device: Device) -> dict[str, str]:
     """Name → SHA-256 of the files that will run, detector first; part of the work folder's key and of the metadata.
 
     Raises:
@@ -76,7 +76,7 @@ def model_identity(config: Detection, device: Device) -> dict[str, str]:
     return {file.name: file.sha256 for file in files}
 
 
-def pin_models(config: Detection, device: Device) -> Detection:
+def pin_models(config: ModelSettings, device: Device) -> ModelSettings:
     """The same settings with the variant chosen for `device` written out (``retinaface`` → ``retinaface.int8``).
 
     Machines of one run may differ in what is fastest; pinned once by the parent, all of them give the same rows.

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 
+from maskbatch.config import STRIDE
 from maskbatch.errors import UsageError
 from maskbatch.types import Image
-
-STRIDE = 32
-"""Every side of an input is a multiple of this, the coarsest stride of the networks."""
 
 _SHORT_SIDES = ((1, 1), (3, 4), (9, 16))
 

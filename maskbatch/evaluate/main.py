@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskbatch.classify.classifier import make_classifier
-from maskbatch.config import CLASSIFIER, DETECTOR, Detection, DeviceName
+from maskbatch.config import CLASSIFIER, DETECTOR, DeviceName, ModelSettings
 from maskbatch.detect import classifier_file, detector_file, make_detector
 from maskbatch.errors import UsageError
 from maskbatch.evaluate.report import Evaluation, Rules, evaluate
@@ -61,7 +61,7 @@ def evaluate_models(
         raise UsageError("the same detector was given twice")
     truths = read_truth(request.data, request.part, request.limit)
     device = resolve_device(request.device)
-    base = Detection(
+    base = ModelSettings(
         classifier=request.classifier or "",
         det_size=request.rules.det_size,
         min_score=FLOOR,

@@ -15,7 +15,7 @@ from maskbatch.evaluate.compare import Comparison, Interval, Resampling, compare
 from maskbatch.evaluate.run import PictureDetector, Run, load, run_detectors
 from maskbatch.evaluate.scores import Scores, Share, score_run
 from maskbatch.evaluate.truth import Truth
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from maskbatch.config import Limits
 from maskbatch.detect import LetterboxDetector
 from maskbatch.errors import InputError, UsageError
 from maskbatch.evaluate.truth import Truth
-from maskbatch.sources.images import decode_image
-from maskbatch.sources.opener import read_bytes
-from maskbatch.types import LABELS, Detections, Floats, Image
+from maskbatch.sources.images.decode import decode_image
+from maskbatch.storage.opener import read_bytes
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import Detections, Floats, Image
 
 FLOOR = 0.02
 """Least score at which detections are collected: the precision-recall curve needs the weak ones too."""

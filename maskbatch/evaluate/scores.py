@@ -13,7 +13,7 @@ import numpy.typing as npt
 from maskbatch.evaluate.metrics import Curve, Match, average_precision, match, precision_recall
 from maskbatch.evaluate.run import FLOOR, Run
 from maskbatch.evaluate.truth import UNKNOWN, Truth
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 SIZE_BINS = (0, 10, 20, 40, 80, math.inf)
 """Edges of the size classes: square root of a face's area, in pixels of the detector's input (long side `det_size`)."""

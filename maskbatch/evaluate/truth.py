@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from maskbatch.errors import InputNotFoundError, UsageError
 from maskbatch.evaluate.split import part_of_group
-from maskbatch.types import LABELS, Floats
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import Floats
 
 PartName = Literal["all", "train", "val", "test"]
 

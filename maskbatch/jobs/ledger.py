@@ -25,9 +25,9 @@ from typing import Any
 
 from maskbatch.errors import OutputError, SettingsChangedError
 from maskbatch.jobs import receipts
-from maskbatch.jobs.done import DoneWork
-from maskbatch.jobs.store import LocalStore, Store
+from maskbatch.jobs.completed import CompletedPieces
 from maskbatch.jobs.units import run_mark
+from maskbatch.storage import Store
 from maskbatch.types import Receipt, UnitRows, WorkUnit
 
 
@@ -107,9 +107,8 @@ class Ledger:
 
     def clear_temporaries(self) -> None:
         """Remove what killed workers left half-written."""
-        if isinstance(self.store, LocalStore):
-            for folder in (".", "parts", "receipts"):
-                self.store.remove_temporaries(folder)
+        for folder in (".", "parts", "receipts"):
+            self.store.remove_temporaries(folder)
 
     # --- what a worker leaves
 
@@ -166,9 +165,9 @@ class Ledger:
         """Undo a unit: its inputs are to be done again."""
         self.store.remove(f"receipts/{unit}.json")
 
-    def done(self) -> DoneWork:
+    def done(self) -> CompletedPieces:
         """All pieces that are done."""
-        found = DoneWork()
+        found = CompletedPieces()
         for receipt in self.receipts():
             found.add(receipt)
         return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from maskbatch.errors import InputErrorCode, WorkerError
-from maskbatch.jobs.done import DonePieces
+from maskbatch.jobs.completed import PiecesBySource
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.units import Backlog, make_unit
 from maskbatch.types import PieceResult, Receipt, Split, UnitRows, WorkUnit
@@ -49,7 +49,7 @@ class Scheduler:
         backlog: Backlog,
         ledger: Ledger,
         key: str,
-        done: DonePieces,
+        done: PiecesBySource,
         on_receipt: Callable[[Receipt], None],
         on_note: Callable[[str], None],
     ) -> None:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from maskbatch.config import ScanConfig
 from maskbatch.errors import InputError
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
-from maskbatch.sources.images import decode_image
-from maskbatch.sources.opener import open_binary, read_bytes
-from maskbatch.sources.videos import VideoReader
-from maskbatch.types import Frame, Piece, PieceResult, Problem, Report, WorkUnit
+from maskbatch.sources.images.decode import decode_image
+from maskbatch.sources.videos.reader import VideoReader
+from maskbatch.storage.opener import open_binary, read_bytes
+from maskbatch.types import Frame, Piece, PieceResult, Problem, ProgressCallback, WorkUnit
 
 HASH_BLOCK = 1 << 20
 DEFAULT_PREFETCH_MB = 16
@@ -59,7 +59,7 @@ class Decoder:
         decode_s: seconds of CPU spent reading and decoding so far.
     """
 
-    def __init__(self, unit: WorkUnit, config: ScanConfig, cover: int, report: Report) -> None:
+    def __init__(self, unit: WorkUnit, config: ScanConfig, cover: int, report: ProgressCallback) -> None:
         self._unit = unit
         self._config = config
         self._cover = cover
@@ -137,7 +137,7 @@ class Decoder:
         frame = None
         try:
             data = read_bytes(piece.source.path)
-            if self._config.extras.hash:
+            if self._config.outputs.hash:
                 result.sha256 = hashlib.sha256(data).hexdigest()
             frame = decode_image(data, cover=self._cover, max_pixels=self._config.limits.max_pixels)
             result.width, result.height, result.frames_read = frame.width, frame.height, 1
@@ -159,7 +159,7 @@ class Decoder:
         started = time.thread_time()
         config = self._config
         try:
-            if config.extras.hash and piece.part == 0:
+            if config.outputs.hash and piece.part == 0:
                 result.sha256 = _hash_file(piece.source.path, tick)
             with VideoReader(piece, config.sampling, config.limits, self._cover, tick) as reader:
                 try:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from maskbatch.results.columns import flags, numbers
 from maskbatch.results.schema import PART, PROBABILITY_COLUMNS
-from maskbatch.types import LABELS, Detections, Floats, Frame, Image
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import Detections, Floats, Frame, Image
 
 
 class RowBuffer:

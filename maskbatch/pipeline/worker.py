@@ -23,9 +23,20 @@ from maskbatch.detect.base import Detector
 from maskbatch.pipeline.decode import Decoded, Decoder, as_problem, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
-from maskbatch.sources.packets import no_tick
-from maskbatch.sources.videos import split_video
-from maskbatch.types import Detections, Frame, Image, Piece, Problem, Report, Source, Split, UnitRows, WorkUnit
+from maskbatch.sources.videos.packets import no_tick
+from maskbatch.sources.videos.reader import split_video
+from maskbatch.types import (
+    Detections,
+    Frame,
+    Image,
+    Piece,
+    Problem,
+    ProgressCallback,
+    Source,
+    Split,
+    UnitRows,
+    WorkUnit,
+)
 
 SAMPLES_PER_PIECE = 20
 """A part of a video holds so many sampled frames at least, as far as the video is long enough: a part costs a receipt."""
@@ -44,8 +55,8 @@ class ScanWorkerSpec:
         config, batch_size = self.config, self.config.execution.batch_size
         return ScanWorker(
             config,
-            make_detector(config.detection, self.device, batch_size),
-            make_classifier(config.detection, self.device, batch_size),
+            make_detector(config.models, self.device, batch_size),
+            make_classifier(config.models, self.device, batch_size),
         )
 
 
@@ -57,7 +68,7 @@ class ScanWorker:
         self.detector = detector
         self.classifier = classifier
 
-    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+    def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         """Process one unit. Errors of its inputs are in the result; an exception is one of the models or of this machine."""
         started = time.monotonic()
         piece = unit.pieces[0]
@@ -81,7 +92,12 @@ class UnitRun:
     """The state of one unit while it runs: what waits for the detector, what waits for the classifier, and the rows so far."""
 
     def __init__(
-        self, config: ScanConfig, detector: Detector, classifier: MaskClassifier, unit: WorkUnit, report: Report
+        self,
+        config: ScanConfig,
+        detector: Detector,
+        classifier: MaskClassifier,
+        unit: WorkUnit,
+        report: ProgressCallback,
     ) -> None:
         self._config = config
         self._detector = detector
@@ -145,7 +161,7 @@ class UnitRun:
         self._classify()
 
     def _crop(self, index: int, frame: Frame, found: Detections) -> None:
-        boxes, crops, problem = cut_faces(frame, found, self._config.detection.min_face, self._classifier)
+        boxes, crops, problem = cut_faces(frame, found, self._config.models.min_face, self._classifier)
         if problem is not None:
             self._decoder.results[index].note(problem)
         if len(boxes):

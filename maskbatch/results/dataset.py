@@ -6,7 +6,7 @@
         camera=gate/date=2026-03-01/1f0c…-00000.parquet     rows of that camera and day (UTC), in the order of the contract
         camera=unknown/date=unknown/…                       where the camera or the day is not known (see `UNKNOWN`)
         camera=schema/date=1970-01-01/…                     no rows, the columns only (see `SCHEMA_FOLDER`)
-        _manifest.json                                      written last: all files with their rows and sums
+        _manifest.json                                      written last: all files with their rows and checksums
 
 `camera` is in the folder's name and not in the files, as Hive, Arrow, pandas and DuckDB expect it. File names begin with a hash of the
 inputs and settings, so that a new result never overwrites a file of the old one.
@@ -18,29 +18,22 @@ the old result or the new one, whole.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import datetime as dt
 import hashlib
 import io
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 
-from maskbatch.errors import OutputError, UsageError
-from maskbatch.jobs.object_store import ObjectStore
-from maskbatch.jobs.store import LocalStore, Store
+from maskbatch.errors import UsageError
 from maskbatch.results.merge import ROW_GROUP, GroupWriter
 from maskbatch.results.schema import SCHEMA_VERSION
+from maskbatch.storage import Store
 from maskbatch.types import Source
 
 MANIFEST = "_manifest.json"
@@ -131,10 +124,7 @@ class Dataset:
     def __init__(self, store: Store, name: str) -> None:
         self._parent = store
         self._name = name.strip("/")
-        if isinstance(store, LocalStore):
-            self._store: Store = LocalStore(store.root / self._name)
-        else:
-            self._store = ObjectStore(f"{store.url}/{self._name}")
+        self._store = store.below(self._name)
 
     def exists(self) -> bool:
         """Whether a complete data set is there."""
@@ -158,26 +148,10 @@ class Dataset:
             generation: hex text that depends on inputs and settings.
         """
         self.check()
-        if isinstance(self._store, LocalStore):
-            with _replaced(self._store.root) as staging:
-                store = LocalStore(staging)
-                writer = DatasetWriter(store, schema, generation)
-                yield writer
-                store.write(MANIFEST, _manifest(writer, schema))
-            return
-        writer = DatasetWriter(self._store, schema, generation)
-        old = self._listed()
-        try:
+        with self._parent.replacing(self._name, self._listed() | self._own_leftovers()) as store:
+            writer = DatasetWriter(store, schema, generation)
             yield writer
-        except BaseException:
-            self._remove({entry["path"] for entry in writer.files} - old)
-            raise
-        self._store.write(MANIFEST, _manifest(writer, schema))
-        self._remove((old | self._own_leftovers()) - {entry["path"] for entry in writer.files})
-
-    def _remove(self, names: set[str]) -> None:
-        for name in sorted(names):
-            self._store.remove(name)
+            store.write(MANIFEST, _manifest(writer, schema))
 
     def _listed(self) -> set[str]:
         try:
@@ -188,17 +162,12 @@ class Dataset:
 
     def _own_leftovers(self) -> set[str]:
         """Files in an object store that a killed run left: partition folders and our names, but in no manifest."""
-        if isinstance(self._store, LocalStore):
+        if self._store.replaces_folders:
             return set()
         return {name for name in self._names() if name.startswith("camera=") and "/date=" in name}
 
     def _names(self) -> list[str]:
-        if isinstance(self._store, ObjectStore):
-            return self._store.names_below(".")
-        root = Path(self._store.url)
-        if root.exists() and not root.is_dir():
-            raise UsageError(f"{root} is a file; name a folder with --out, or a file that ends in .parquet")
-        return [path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()]
+        return self._store.names_below(".")
 
 
 def generation_of(key: str, sources: Iterable[Source], track: bool) -> str:
@@ -255,47 +224,3 @@ def _folder(partition: Partition) -> str:
     )
     date = UNKNOWN if day is None else (dt.date(1970, 1, 1) + dt.timedelta(days=day)).isoformat()
     return f"camera={shown}/date={date}"
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """A staging folder that takes the place of `folder` when the block ends without an error."""
-    for leftover in folder.parent.glob(f".{folder.name}.*-dataset.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}-dataset.tmp")
-    try:
-        try:
-            staging.mkdir(parents=True)
-            yield staging
-            _swap(staging, folder)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # what was there before, or what was not finished
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Give `new` the name `target`; what had it ends up under the name of `new`."""
-    if not target.exists():
-        new.rename(target)
-    elif not _exchange(new, target):
-        old = new.with_name(new.name.replace(".tmp", "-old.tmp"))
-        target.rename(old)
-        new.rename(target)
-        old.rename(new)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not every file system can flush a folder
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step (Linux, renameat2); False where the system or the file system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    result = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return int(result) == 0

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maskbatch.jobs.done import DonePiece, DonePieces
+from maskbatch.jobs.completed import CompletedPiece, PiecesBySource
 from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.results.columns import numbers, strings, to_numpy
 from maskbatch.results.schema import INPUTS, PART, PROBABILITY_COLUMNS, RESULTS, SCHEMA_VERSION
-from maskbatch.types import LABELS, PieceResult, Problem, Source
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import PieceResult, Problem, Source
 
 ROW_GROUP = 65_536
 INPUT_ROW_GROUP = 16_384
@@ -52,7 +53,7 @@ class PartCache:
         self._ledger = ledger
         self._tables: OrderedDict[str, pa.Table] = OrderedDict()
 
-    def rows(self, piece: DonePiece) -> pa.Table:
+    def rows(self, piece: CompletedPiece) -> pa.Table:
         """The rows of one piece; raises DamagedPartError where the part is not what was written."""
         if not piece.result.faces:
             return EMPTY_PART
@@ -107,7 +108,7 @@ class Merged:
     rows: pa.Table
 
 
-def walk(sources: Iterable[Source], done: DonePieces, parts: PartCache) -> Iterator[Merged]:
+def walk(sources: Iterable[Source], done: PiecesBySource, parts: PartCache) -> Iterator[Merged]:
     """Every source in order with what was found in it."""
     for source in sources:
         found = done.get((source.name, source.fingerprint), {}) if source.problem is None else {}
@@ -226,7 +227,7 @@ class RowWriter(Protocol):
         """Write what is left."""
 
 
-def described(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
+def with_run_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
     """The schema with the run's metadata (tool, models, settings), as it is written into each file."""
     return schema.with_metadata(
         {"maskbatch": json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True)}
@@ -238,7 +239,7 @@ class ResultWriter:
 
     def __init__(self, results: Sequence[RowWriter], inputs: IO[bytes], metadata: dict[str, Any]) -> None:
         self._results = results
-        self._inputs = GroupWriter(inputs, described(INPUTS, metadata), INPUT_ROW_GROUP)
+        self._inputs = GroupWriter(inputs, with_run_metadata(INPUTS, metadata), INPUT_ROW_GROUP)
         self._waiting: list[Merged] = []
         self._waiting_tracks: list[pa.Array | None] = []
         self._waiting_rows = 0

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maskbatch.errors import UsageError
-from maskbatch.jobs.store import Store, open_store
 from maskbatch.results.schema import RESULTS
+from maskbatch.storage import Store, open_store
 
 
 def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:

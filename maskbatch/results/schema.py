@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 SCHEMA_VERSION = "1"
 

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from maskbatch.errors import UsageError
-from maskbatch.jobs.store import open_store
-from maskbatch.outputs import OutputPaths
+from maskbatch.results.paths import OutputPaths
 from maskbatch.results.tracks import USED, tracks_table
-from maskbatch.types import LABELS
+from maskbatch.storage import open_store
+from maskbatch.tasks.mask import LABELS
 
 Counted = Literal["people", "faces", "people and faces"]
 
@@ -30,7 +30,7 @@ _COLUMNS = [*USED, "media", "label", "confidence"]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ResultSummary:
     """Counts of a result.
 
     Attributes:
@@ -95,7 +95,7 @@ KEYS: tuple[str, ...] = ("source", "camera", *_TIMES)
 """What a summary can be split by. ``hour`` is the hour of the calendar, or of the recording (``+02:00``) where no clock is known."""
 
 
-def summarize(path: str, by: tuple[str, ...] = ("camera", "hour"), timezone: str = "UTC") -> Summary:
+def summarize(path: str, by: tuple[str, ...] = ("camera", "hour"), timezone: str = "UTC") -> ResultSummary:
     """Count the people of a result; its faces where it was made without tracking.
 
     A person counts once, in the hour in which they were first seen and with the label that their sightings voted for. Without
@@ -129,7 +129,7 @@ def summarize(path: str, by: tuple[str, ...] = ("camera", "hour"), timezone: str
     counted: Counted = "people" if tracked else "faces"
     if tracked and counter.faces:
         counted = "people and faces"
-    return Summary(counted, by, timezone, counter.rows(), counter.total(), untracked)
+    return ResultSummary(counted, by, timezone, counter.rows(), counter.total(), untracked)
 
 
 class _Counter:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from maskbatch.errors import MissingExtraError
 from maskbatch.results.columns import numbers
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 MEMORY_S = 3.0
 """A person who is not seen for longer than this (or than two and a half samples) is a new person."""

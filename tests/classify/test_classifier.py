@@ -10,11 +10,12 @@ import pytest
 
 from maskbatch.classify.classifier import MaskClassifier, make_classifier
 from maskbatch.classify.crops import crop_faces
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.errors import ModelError
 from maskbatch.models import ModelFile
 from maskbatch.runtime import open_session, resolve_device
-from maskbatch.types import LABELS, Image
+from maskbatch.tasks.mask import LABELS
+from maskbatch.types import Image
 
 CPU = resolve_device("cpu")
 FACE = np.array([[180, 56, 272, 178]], np.float32)
@@ -22,7 +23,7 @@ FACE = np.array([[180, 56, 272, 178]], np.float32)
 
 @pytest.fixture(scope="module")
 def classifier() -> MaskClassifier:
-    return make_classifier(Detection(), CPU)
+    return make_classifier(ModelSettings(), CPU)
 
 
 def loaded(folder: Path, data: bytes, batch_size: int = 8) -> MaskClassifier:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskbatch import doctor
 from maskbatch.cli import main
+from maskbatch.diagnose import doctor
 from maskbatch.errors import EXIT_FATAL, EXIT_OK, EXIT_USAGE
 from maskbatch.models import entry_path, packaged_entries, registry
 from maskbatch.types import Image

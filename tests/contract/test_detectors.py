@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import Detector, make_detector
 from maskbatch.detect.nms import iou_matrix
 from maskbatch.errors import ModelError
@@ -27,14 +27,14 @@ def make(family: str, batch_size: int = 0, min_score: float = 0.5) -> Detector:
     from shared_data import shared_folder
 
     try:
-        return make_detector(Detection(detector=family, min_score=min_score), CPU, batch_size)
+        return make_detector(ModelSettings(detector=family, min_score=min_score), CPU, batch_size)
     except ModelError as error:
         path = shared_folder() / "weights" / IN_SHARED.get(family, "none")
         if family == "retinaface":
             raise
         if not path.is_file():
             pytest.skip(f"{error}; nor is it at {path}")
-        return make_detector(Detection(detector=f"{family}:{path}", min_score=min_score), CPU, batch_size)
+        return make_detector(ModelSettings(detector=f"{family}:{path}", min_score=min_score), CPU, batch_size)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -20,14 +20,14 @@ import pytest
 import scan_maker
 from scan_maker import CONFIG, Deed, FaultySpec, make_tree, ray_or_skip
 
-import maskbatch.scanning
-from maskbatch.config import ExecutorName, ScanConfig
+import maskbatch.scanning.run
+from maskbatch.config import ScanConfig
 from maskbatch.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError, WorkerError
 from maskbatch.jobs.executors import ray as ray_executor
 from maskbatch.jobs.executors.ray_cluster import Shares, connect, shares
-from maskbatch.progress import Progress, SilentReporter
-from maskbatch.scan_summary import ScanSummary
-from maskbatch.scanning import scan
+from maskbatch.scanning.progress import Progress, SilentReporter
+from maskbatch.scanning.run import scan
+from maskbatch.scanning.summary import ScanSummary
 
 pytestmark = pytest.mark.timeout(900)  # Ray takes its time to start on a busy machine
 
@@ -70,7 +70,7 @@ def executor(request: pytest.FixtureRequest) -> str:
 
 
 def _config(executor: str, timeout_s: float = 60.0) -> ScanConfig:
-    name: ExecutorName = executor  # type: ignore[assignment]
+    name = executor
     return replace(CONFIG, execution=replace(CONFIG.execution, executor=name, timeout_s=timeout_s))
 
 
@@ -87,7 +87,7 @@ def _scan_faulty(
     mark = str(out.with_name("done-once")) if once else ""
     with monkeypatch.context() as patch:
         patch.setattr(
-            maskbatch.scanning,
+            maskbatch.scanning.run,
             "ScanWorkerSpec",
             lambda config, device: FaultySpec(config, device, VICTIM, deed, mark),
         )

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.detect.nms import iou_matrix
@@ -98,7 +98,7 @@ def test_scrfd_distances_are_measured_from_the_cell() -> None:
 def test_yunet_finds_what_opencv_finds(shared_dir: Path) -> None:
     weights = shared_dir / "weights" / "yunet_n.onnx"
     pictures = sorted((shared_dir / "data" / "face_mask_detection" / "images").glob("*.jpg"))[:24]
-    ours = make_detector(Detection(detector=f"yunet:{weights}", min_score=0.6), CPU)
+    ours = make_detector(ModelSettings(detector=f"yunet:{weights}", min_score=0.6), CPU)
     faces = 0
     for path in pictures:
         image = cv2.imread(str(path))

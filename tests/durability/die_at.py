@@ -11,7 +11,7 @@ from pathlib import Path
 
 from durability_kit import CountingOps, installed, kill_myself
 
-import maskbatch.scanning
+import maskbatch.scanning.run
 
 
 def main(archive: Path, folder: Path, points: list[int]) -> None:
@@ -22,7 +22,7 @@ def main(archive: Path, folder: Path, points: list[int]) -> None:
         child = os.fork()
         if not child:
             with installed(CountingOps(at, kill_myself)):
-                maskbatch.scanning.scan([archive], folder / f"{at}" / "results.parquet", CONFIG)
+                maskbatch.scanning.run.scan([archive], folder / f"{at}" / "results.parquet", CONFIG)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(at, os.waitstatus_to_exitcode(status), flush=True)

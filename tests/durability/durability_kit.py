@@ -20,20 +20,21 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 import maskbatch.pipeline.decode
-from maskbatch.config import Detection, Execution, Sampling, ScanConfig
-from maskbatch.jobs import store as stores
+from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
 from maskbatch.jobs.executors.base import Worker
 from maskbatch.jobs.ledger import Ledger
-from maskbatch.jobs.store import FileOps, LocalStore
 from maskbatch.pipeline.worker import ScanWorkerSpec
-from maskbatch.scan_summary import ScanSummary
-from maskbatch.scanning import scan
-from maskbatch.types import Frame, Report, Split, UnitRows, WorkUnit
+from maskbatch.scanning.run import scan
+from maskbatch.scanning.summary import ScanSummary
+from maskbatch.storage import atomic
+from maskbatch.storage.atomic import FileOps
+from maskbatch.storage.local import LocalStore
+from maskbatch.types import Frame, ProgressCallback, Split, UnitRows, WorkUnit
 
 Image = npt.NDArray[np.uint8]
 
 CONFIG = ScanConfig(
-    detection=Detection(det_size=160, min_score=0.4),
+    models=ModelSettings(det_size=160, min_score=0.4),
     sampling=Sampling(mode="all"),
     execution=Execution(
         device="cpu", executor="inline", workers=1, unit_images=3, unit_seconds=1.0, decode_threads=1, timeout_s=60.0
@@ -231,11 +232,11 @@ def kill_myself() -> None:
 @contextlib.contextmanager
 def installed(ops: FileOps) -> Iterator[FileOps]:
     """`ops` in place of the default ones in this process."""
-    before, stores.default_ops = stores.default_ops, ops
+    before, atomic.default_ops = atomic.default_ops, ops
     try:
         yield ops
     finally:
-        stores.default_ops = before
+        atomic.default_ops = before
 
 
 # --- workers that misbehave
@@ -281,7 +282,7 @@ class _ClumsyWorker:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+    def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         if any(Path(piece.source.path).read_bytes().endswith(RAISE) for piece in unit.pieces):
             raise ZeroDivisionError("a defect")
         return self._worker.run(unit, report)
@@ -299,7 +300,7 @@ class _SlowWorker:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+    def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         for _ in unit.pieces:
             time.sleep(0.02)
             report("tick", 0)
@@ -314,7 +315,7 @@ class MortalSpec(ScanWorkerSpec):
     marker: Path = Path("killed")
 
     def open(self) -> Worker:  # type: ignore[override]
-        stores.default_ops = CountingOps(self.at, self._die_once)
+        atomic.default_ops = CountingOps(self.at, self._die_once)
         return super().open()
 
     def _die_once(self) -> None:
@@ -324,5 +325,5 @@ class MortalSpec(ScanWorkerSpec):
 
 
 def spec_factory(kind: type[ScanWorkerSpec], **extra: Any) -> Callable[..., ScanWorkerSpec]:
-    """What to put in place of `maskbatch.scanning.ScanWorkerSpec`, so that a scan uses these workers."""
+    """What to put in place of `maskbatch.scanning.run.ScanWorkerSpec`, so that a scan uses these workers."""
     return lambda config, device: kind(config, device, **extra)

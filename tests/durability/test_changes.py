@@ -27,9 +27,9 @@ from durability_kit import (
 )
 
 from maskbatch.errors import InputNotFoundError, OutputError, OutputExistsError, SettingsChangedError
-from maskbatch.jobs.status import read_status
+from maskbatch.scanning.status import read_status
 
-OTHER = replace(CONFIG, detection=replace(CONFIG.detection, min_score=0.62))
+OTHER = replace(CONFIG, models=replace(CONFIG.models, min_score=0.62))
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_worker_killed_at_a_file_operation(
 ) -> None:
     """In the middle of a part, before its rename, in the middle of a receipt, before its rename."""
     factory = spec_factory(MortalSpec, at=at, marker=tmp_path / "killed")
-    monkeypatch.setattr("maskbatch.scanning.ScanWorkerSpec", factory)
+    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", factory)
     out = tmp_path / "results.parquet"
     summary = run(archive, out, PROCESSES)
     assert (tmp_path / "killed").exists()
@@ -188,7 +188,7 @@ def kill_workers_at_random(stop: threading.Event, wanted: int, killed: list[int]
 def run_with_kills(
     archive: Path, out: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], list[str]]:
-    monkeypatch.setattr("maskbatch.scanning.ScanWorkerSpec", spec_factory(SlowSpec))
+    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", spec_factory(SlowSpec))
     stop, killed = threading.Event(), list[int]()
     killer = threading.Thread(target=kill_workers_at_random, args=(stop, wanted, killed, out))
     killer.start()
@@ -308,7 +308,7 @@ def test_workers_end_with_a_killed_parent(large: Path, tmp_path: Path) -> None:
 def test_a_straggler_of_a_killed_run_changes_nothing(archive: Path, clean: bytes, tmp_path: Path) -> None:
     """A worker that outlives its parent for a moment may leave a receipt in a folder that other settings have taken over."""
     out = tmp_path / "results.parquet"
-    other = replace(CONFIG, detection=replace(CONFIG.detection, min_score=0.62))
+    other = replace(CONFIG, models=replace(CONFIG.models, min_score=0.62))
     run(archive, out, other)
     assert pq.read_metadata(out).num_rows > 0
     stale = {path: path.read_bytes() for kind in ("parts", "receipts") for path in (work_of(out) / kind).iterdir()}

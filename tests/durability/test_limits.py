@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from durability_kit import CONFIG, face_picture, input_row, input_rows, make_archive, run, write_jpeg
 
-from maskbatch.scanning import scan
+from maskbatch.scanning.run import scan
 
 
 def png(width: int, height: int) -> bytes:

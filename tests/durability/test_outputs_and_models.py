@@ -14,7 +14,7 @@ import pytest
 from durability_kit import CONFIG, OPTIONS, command, face_picture, input_rows, make_archive, run, write_jpeg
 
 from maskbatch.errors import UsageError
-from maskbatch.scanning import scan
+from maskbatch.scanning.run import scan
 
 
 def digest(folder: Path) -> dict[str, bytes]:

@@ -15,13 +15,13 @@ import pytest
 from durability_kit import COMMAND, command, leftovers, receipt_times, run, work_of
 
 from maskbatch.errors import LockedError
-from maskbatch.jobs.lock import STALE_AFTER_S, Lock
-from maskbatch.jobs.status import read_status
+from maskbatch.scanning.status import read_status
+from maskbatch.storage.file_lock import STALE_AFTER_S, FileLock
 
 
 def test_a_second_run_on_one_output_is_refused(archive: Path, clean: bytes, tmp_path: Path) -> None:
     out = tmp_path / "results.parquet"
-    with Lock(work_of(out) / "lock"):
+    with FileLock(work_of(out) / "lock"):
         second = subprocess.run(command(archive, out), capture_output=True, text=True, check=False, timeout=120)
         assert second.returncode == 1
         lines = second.stderr.splitlines()
@@ -36,7 +36,7 @@ def test_a_second_run_on_one_output_is_refused(archive: Path, clean: bytes, tmp_
 
 
 def read_status_running(out: Path) -> str | None:
-    from maskbatch.jobs.lock import holder_of
+    from maskbatch.storage.file_lock import holder_of
 
     return holder_of(work_of(out) / "lock")
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
 from maskbatch.evaluate.compare import Resampling, compare, interval, mcnemar
 from maskbatch.evaluate.metrics import average_precision
@@ -206,7 +206,7 @@ def test_mcnemar_takes_many_faces_without_a_jump() -> None:
 def test_time_is_that_of_a_scan_and_findings_are_those_of_the_whole_curve(
     face_photo: np.ndarray, tmp_path: Path
 ) -> None:
-    detector = make_detector(Detection(min_score=FLOOR), resolve_device("cpu"))
+    detector = make_detector(ModelSettings(min_score=FLOOR), resolve_device("cpu"))
     path = tmp_path / "face.png"
     cv2.imwrite(str(path), face_photo)
     face = Truth("face.png", path, np.array([[180, 56, 272, 178]], np.float32), np.array([1]), np.array([False]))

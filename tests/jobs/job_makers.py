@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskbatch.jobs.store import FileOps
+from maskbatch.storage.atomic import FileOps
 from maskbatch.types import Media, Piece, PieceResult, Source, UnitRows, WorkUnit
 
 

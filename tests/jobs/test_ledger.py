@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from job_makers import Hasty, result, rows_of, source
 
 from maskbatch.errors import OutputError, SettingsChangedError
-from maskbatch.jobs.done import is_complete, remaining
+from maskbatch.jobs.completed import is_complete, remaining
 from maskbatch.jobs.ledger import DamagedPartError, Ledger, describe_difference, key_text
-from maskbatch.jobs.store import LocalStore
 from maskbatch.jobs.units import make_unit
-from maskbatch.types import Piece, Problem, Source, UnitRows, WorkUnit, whole
+from maskbatch.storage.local import LocalStore
+from maskbatch.types import Piece, Problem, Source, UnitRows, WorkUnit, whole_piece
 
 KEY = {"roots": {"in": "/in"}, "settings": {"detection.min_score": 0.5}, "models": {"m": "0" * 64}}
 
@@ -35,18 +35,18 @@ def commit(ledger: Ledger, *pieces: Piece, faces: int = 1) -> str:
 
 
 def test_a_committed_piece_is_done_and_its_rows_are_found(ledger: Ledger) -> None:
-    a, b = whole(source("a")), whole(source("b"))
+    a, b = whole_piece(source("a")), whole_piece(source("b"))
     unit = commit(ledger, a, b, faces=3)
     done = ledger.done()
     assert [(found[0].unit, found[0].offset) for found in done.values()] == [(unit, 0), (unit, 3)]
-    assert remaining([a.source, b.source, source("c")], done) == [whole(source("c"))]
+    assert remaining([a.source, b.source, source("c")], done) == [whole_piece(source("c"))]
     assert ledger.part(unit) == f"rows of {unit}".encode()
 
 
 def test_a_changed_input_is_not_done(ledger: Ledger) -> None:
-    commit(ledger, whole(source("a")))
+    commit(ledger, whole_piece(source("a")))
     for changed in (source("a", size=11), source("a", mtime_ns=2), source("b")):
-        assert remaining([changed], ledger.done()) == [whole(changed)]
+        assert remaining([changed], ledger.done()) == [whole_piece(changed)]
 
 
 def test_an_unreadable_input_is_never_handed_out(ledger: Ledger) -> None:
@@ -59,7 +59,7 @@ def test_a_video_is_done_when_all_its_parts_are(ledger: Ledger) -> None:
     for part in (0, 2):
         commit(ledger, Piece(clip, part, 3))
     assert not is_complete(ledger.done()["clip.mp4", clip.fingerprint])
-    assert remaining([clip], ledger.done()) == [whole(clip)]
+    assert remaining([clip], ledger.done()) == [whole_piece(clip)]
     commit(ledger, Piece(clip, 1, 3))
     assert remaining([clip], ledger.done()) == []
 
@@ -79,14 +79,14 @@ def test_of_two_cuts_of_a_video_the_complete_one_counts(ledger: Ledger, parts_fi
 
 
 def test_work_of_another_key_is_passed_over(ledger: Ledger) -> None:
-    stray = make_unit([whole(source("a"))], "another run's key")
+    stray = make_unit([whole_piece(source("a"))], "another run's key")
     ledger.commit(stray, rows_of(stray))
     assert ledger.done() == {}
     assert Ledger(ledger.store).done().keys() == {("a", source("a").fingerprint)}
 
 
 def test_a_receipt_under_another_name_is_passed_over(ledger: Ledger) -> None:
-    unit = commit(ledger, whole(source("a")))
+    unit = commit(ledger, whole_piece(source("a")))
     other = unit[:8] + "0" * 24
     ledger.store.write(f"receipts/{other}.json", ledger.store.read(f"receipts/{unit}.json"))
     ledger.store.remove(f"receipts/{unit}.json")
@@ -94,7 +94,7 @@ def test_a_receipt_under_another_name_is_passed_over(ledger: Ledger) -> None:
 
 
 def test_a_part_that_rotted_is_noticed(ledger: Ledger) -> None:
-    unit = commit(ledger, whole(source("a")))
+    unit = commit(ledger, whole_piece(source("a")))
     data = ledger.store.read(f"parts/{unit}.parquet")
     ledger.store.write(f"parts/{unit}.parquet", b"R" + data[1:])  # of the same size
     with pytest.raises(DamagedPartError):
@@ -106,7 +106,7 @@ def test_a_part_that_rotted_is_noticed(ledger: Ledger) -> None:
 
 
 def test_a_unit_without_rows_has_no_part(ledger: Ledger) -> None:
-    unit = unit_of(whole(source("a")))
+    unit = unit_of(whole_piece(source("a")))
     ledger.commit(unit, UnitRows(b"", 0, (result(unit.pieces[0]),)))
     assert ledger.store.names("parts") == []
     assert len(ledger.done()) == 1
@@ -118,7 +118,7 @@ def test_damage_of_any_kind_only_makes_less_done(tmp_path_factory: pytest.TempPa
     ledger = Ledger(LocalStore(tmp_path_factory.mktemp("ledger"), Hasty()))
     ledger.claim(KEY)
     groups = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
-    pieces = [[whole(source(f"{group}-{index}")) for index in range(count)] for group, count in enumerate(groups)]
+    pieces = [[whole_piece(source(f"{group}-{index}")) for index in range(count)] for group, count in enumerate(groups)]
     for group in pieces:
         commit(ledger, *group)
     before = ledger.done()
@@ -152,7 +152,7 @@ def test_the_same_key_is_welcome_and_another_is_named(ledger: Ledger) -> None:
     assert ledger.belongs_to(KEY)
     other = {**KEY, "settings": {"detection.min_score": 0.7}}
     assert not ledger.belongs_to(other)
-    with pytest.raises(SettingsChangedError, match=r"settings\.detection\.min_score: 0\.5 → 0\.7"):
+    with pytest.raises(SettingsChangedError, match=r"settings\.models\.min_score: 0\.5 → 0\.7"):
         ledger.claim(other)
     ledger.clear()
     ledger.claim(other)
@@ -168,7 +168,7 @@ def test_a_damaged_key_is_neither_ours_nor_a_crash(ledger: Ledger, content: byte
 
 
 def test_clearing_leaves_nothing_that_counts(ledger: Ledger) -> None:
-    commit(ledger, whole(source("a")))
+    commit(ledger, whole_piece(source("a")))
     ledger.clear()
     assert ledger.done() == {}
     assert ledger.store.names("parts") == ledger.store.names("receipts") == []

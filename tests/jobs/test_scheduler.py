@@ -15,9 +15,9 @@ from maskbatch.errors import WorkerError
 from maskbatch.jobs import scheduler as schedulers
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.scheduler import Scheduler
-from maskbatch.jobs.store import LocalStore
 from maskbatch.jobs.units import Backlog
-from maskbatch.types import Piece, Receipt, Split, whole
+from maskbatch.storage.local import LocalStore
+from maskbatch.types import Piece, Receipt, Split, whole_piece
 
 
 class Simulation:
@@ -28,7 +28,7 @@ class Simulation:
         self.receipts: list[Receipt] = []
         self.notes: list[str] = []
         self.losses = 0
-        pieces = [whole(source(f"{number:03d}")) for number in range(count)]
+        pieces = [whole_piece(source(f"{number:03d}")) for number in range(count)]
         backlog = Backlog(pieces, "key", workers, unit_images)
         self.scheduler = Scheduler(backlog, self.ledger, "key", {}, self.receipts.append, self.notes.append)
 
@@ -116,7 +116,7 @@ def test_a_split_video_comes_back_in_parts_and_done_ones_do_not(tmp_path: Path) 
     done_unit = make_unit([parts[1]], "key")
     ledger.commit(done_unit, rows_of(done_unit))
     receipts: list[Receipt] = []
-    backlog = Backlog([whole(clip)], "key", 1, 8)
+    backlog = Backlog([whole_piece(clip)], "key", 1, 8)
     scheduler = Scheduler(backlog, ledger, "key", ledger.done(), receipts.append, lambda _note: None)
     unit = scheduler.next()
     assert unit is not None
@@ -138,7 +138,12 @@ def test_a_video_cut_anew_is_done_anew(tmp_path: Path) -> None:
     old = make_unit([Piece(clip, 0, 2)], "key")
     ledger.commit(old, rows_of(old))
     scheduler = Scheduler(
-        Backlog([whole(clip)], "key", 1, 8), ledger, "key", ledger.done(), lambda _receipt: None, lambda _note: None
+        Backlog([whole_piece(clip)], "key", 1, 8),
+        ledger,
+        "key",
+        ledger.done(),
+        lambda _receipt: None,
+        lambda _note: None,
     )
     unit = scheduler.next()
     assert unit is not None

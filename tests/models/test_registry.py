@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.detect import detector_file, model_identity, pin_models, preferred_precisions
 from maskbatch.errors import ModelError, UsageError
 from maskbatch.models import all_entries, entry_path, find_model, packaged_entries, register, registry
@@ -41,7 +41,7 @@ def test_every_packaged_file_is_registered_as_it_is() -> None:
 
 def test_both_defaults_are_packaged() -> None:
     names = {entry.name for entry in packaged_entries()}
-    assert {Detection().detector, Detection().classifier} <= names
+    assert {ModelSettings().detector, ModelSettings().classifier} <= names
 
 
 def test_no_third_party_weights_are_packaged() -> None:
@@ -76,12 +76,12 @@ def test_pinned_settings_name_the_variant_and_choose_the_same_files(
     variants: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: True)
-    pinned = pin_models(Detection(), CPU)
+    pinned = pin_models(ModelSettings(), CPU)
     assert (pinned.detector, pinned.classifier) == ("retinaface.int8", "mask_mobilenet_v2")
-    identity = model_identity(Detection(), CPU)
+    identity = model_identity(ModelSettings(), CPU)
     assert list(identity) == ["retinaface.int8", "mask_mobilenet_v2"]
     monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: False)
-    assert detector_file(Detection(), CPU).name == "retinaface"
+    assert detector_file(ModelSettings(), CPU).name == "retinaface"
     assert model_identity(pinned, CPU) == identity  # a machine without VNNI runs what the parent chose
 
 

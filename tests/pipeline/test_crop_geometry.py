@@ -7,7 +7,7 @@ import pytest
 
 from maskbatch.classify.classifier import make_classifier
 from maskbatch.classify.crops import crop_faces
-from maskbatch.config import Detection
+from maskbatch.config import ModelSettings
 from maskbatch.pipeline.worker import cut_faces
 from maskbatch.runtime import resolve_device
 from maskbatch.types import Detections, Frame
@@ -15,7 +15,7 @@ from maskbatch.types import Detections, Frame
 
 @pytest.mark.parametrize("context", [1.2, 1.7])
 def test_crops_have_the_context_of_the_classifier(face_photo: np.ndarray, context: float) -> None:
-    classifier = make_classifier(Detection(), resolve_device("cpu"))
+    classifier = make_classifier(ModelSettings(), resolve_device("cpu"))
     classifier.context = context
     box = np.array([[170, 60, 270, 180]], np.float32)
     frame = Frame(face_photo, 512, 512, lambda: face_photo)

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from maskbatch.errors import OutputError, UsageError
-from maskbatch.jobs.store import LocalStore
 from maskbatch.results import dataset as datasets
 from maskbatch.results.dataset import Dataset, DatasetWriter, generation_of
-from maskbatch.results.merge import described
+from maskbatch.results.merge import with_run_metadata
 from maskbatch.results.read import read_results
 from maskbatch.results.schema import RESULTS
+from maskbatch.storage.local import LocalStore
 from maskbatch.types import Source
 
-SCHEMA = described(RESULTS, {"tool": "maskbatch test"})
+SCHEMA = with_run_metadata(RESULTS, {"tool": "maskbatch test"})
 CAMERAS = ["01", "gate 3/north", "Ümlaut=&%", "unknown", None]
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 

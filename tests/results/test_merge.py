@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskbatch.jobs.ledger import DamagedPartError, Ledger, key_text
-from maskbatch.jobs.store import FileOps, LocalStore
 from maskbatch.jobs.units import make_unit
-from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, combine, described, walk
+from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, combine, walk, with_run_metadata
 from maskbatch.results.schema import PART, RESULTS
+from maskbatch.storage.atomic import FileOps
+from maskbatch.storage.local import LocalStore
 from maskbatch.types import Piece, PieceResult, Problem, Source, UnitRows
 
 KEY = {"settings": {}}
@@ -62,7 +63,7 @@ def commit(ledger: Ledger, pieces: list[tuple[Piece, int]]) -> str:
 
 def merge(ledger: Ledger, sources: list[Source]) -> tuple[bytes, bytes, ResultWriter]:
     results, inputs = io.BytesIO(), io.BytesIO()
-    writer = ResultWriter([GroupWriter(results, described(RESULTS, METADATA), ROW_GROUP)], inputs, METADATA)
+    writer = ResultWriter([GroupWriter(results, with_run_metadata(RESULTS, METADATA), ROW_GROUP)], inputs, METADATA)
     for item in walk(sources, ledger.done(), PartCache(ledger)):
         writer.add(item, None)
     writer.close()

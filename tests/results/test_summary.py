@@ -21,7 +21,7 @@ from maskbatch.errors import UsageError
 from maskbatch.results.schema import RESULTS
 from maskbatch.results.summary import summarize
 from maskbatch.results.tracks import tracks_table
-from maskbatch.types import LABELS
+from maskbatch.tasks.mask import LABELS
 
 HOUR = 3_600_000_000
 NOON = 1_710_244_800_000_000  # 2024-03-12 12:00 UTC

@@ -19,9 +19,9 @@ pytest.importorskip("aiohttp", reason="needs the extra http")
 from scan_maker import CONFIG, make_tree
 
 from maskbatch.errors import InputError, InputNotFoundError, UsageError
-from maskbatch.scanning import scan
-from maskbatch.sources.discover import discover
-from maskbatch.sources.opener import read_bytes
+from maskbatch.scanning.run import scan
+from maskbatch.sources.discovery.discover import discover
+from maskbatch.storage.opener import read_bytes
 
 
 class Handler(SimpleHTTPRequestHandler):

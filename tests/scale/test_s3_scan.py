@@ -20,13 +20,13 @@ from object_servers import BUCKET, S3Server, running_s3
 from scan_maker import CONFIG, make_tree
 
 from maskbatch.errors import LockedError, OutputExistsError, SettingsChangedError
-from maskbatch.jobs.locks import ObjectLock
-from maskbatch.jobs.object_store import ObjectStore
-from maskbatch.jobs.status import read_status
 from maskbatch.results.read import read_results
-from maskbatch.scan_summary import ScanSummary
-from maskbatch.scanning import scan
-from maskbatch.sources.discover import discover
+from maskbatch.scanning.run import scan
+from maskbatch.scanning.status import read_status
+from maskbatch.scanning.summary import ScanSummary
+from maskbatch.sources.discovery.discover import discover
+from maskbatch.storage.object_lock import ObjectLock
+from maskbatch.storage.object_store import ObjectStore
 from maskbatch.types import Source
 
 SETTINGS = ["decode_s", "detect_s", "classify_s"]

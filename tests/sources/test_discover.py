@@ -12,8 +12,8 @@ import pytest
 import simplejpeg
 
 from maskbatch.errors import InputError, InputNotFoundError, MissingExtraError, UsageError
-from maskbatch.sources.discover import Discovery, discover
-from maskbatch.sources.opener import read_bytes, read_head
+from maskbatch.sources.discovery.discover import Discovery, discover
+from maskbatch.storage.opener import read_bytes, read_head
 from maskbatch.types import Source
 
 JPEG = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL import features
 
 from maskbatch.errors import INPUT_ERROR_CODES, InputError
-from maskbatch.sources.images import decode_image, upright
+from maskbatch.sources.images.decode import decode_image, upright
 from maskbatch.types import Frame
 
 MAX_PIXELS = 250_000_000

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from maskbatch.config import Limits, Sampling
 from maskbatch.errors import UsageError
-from maskbatch.sources.motion import MotionGate
-from maskbatch.sources.sampling import RunningSampler, bounds, chosen, multiples, step_of
-from maskbatch.sources.videos import VideoReader, split_video
+from maskbatch.sources.videos.motion import MotionGate
+from maskbatch.sources.videos.reader import VideoReader, split_video
+from maskbatch.sources.videos.sampling import RunningSampler, bounds, chosen, multiples, step_of
 from maskbatch.types import Image, Piece, PieceResult, Source
 
 BASES = st.sampled_from(

@@ -17,9 +17,9 @@ import video_makers as make
 from video_reading import ALL, LIMITS, counts, read, source_of
 
 from maskbatch.config import Sampling
-from maskbatch.sources import gops
-from maskbatch.sources.packets import packet_index
-from maskbatch.sources.videos import VideoReader, split_video
+from maskbatch.sources.videos import gops
+from maskbatch.sources.videos.packets import packet_index
+from maskbatch.sources.videos.reader import VideoReader, split_video
 from maskbatch.types import Piece, PieceResult
 
 H264 = ("libx264", {"g": "20", "bf": "3"}, "yuv420p")

@@ -14,8 +14,8 @@ import video_makers as make
 
 from maskbatch.config import Limits, Sampling
 from maskbatch.errors import InputError
-from maskbatch.sources.packets import packet_index
-from maskbatch.sources.videos import VideoReader, split_video
+from maskbatch.sources.videos.packets import packet_index
+from maskbatch.sources.videos.reader import VideoReader, split_video
 from maskbatch.types import Piece, PieceResult, Source
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskbatch.config import Limits, Sampling
-from maskbatch.sources.videos import VideoReader, split_video
+from maskbatch.sources.videos.reader import VideoReader, split_video
 from maskbatch.types import Piece, PieceResult, Source
 
 LIMITS = Limits()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from maskbatch.config import ExecutorName
     from maskbatch.jobs.executors.base import Executor
 
 
-def make_executor(name: ExecutorName) -> Executor:
+def make_executor(name: str) -> Executor:
     """The executor of this name; raises MissingExtraError where its extra is not installed."""
     if name == "inline":
         from maskbatch.jobs.executors.inline import InlineExecutor

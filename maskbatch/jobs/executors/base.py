@@ -14,14 +14,14 @@ from maskbatch.config import Execution
 from maskbatch.errors import InputErrorCode
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.scheduler import Scheduler
-from maskbatch.jobs.store import open_store
-from maskbatch.types import Receipt, Report, Split, UnitRows, WorkUnit
+from maskbatch.storage import open_store
+from maskbatch.types import ProgressCallback, Receipt, Split, UnitRows, WorkUnit
 
 
 class Worker(Protocol):
     """Turns units into rows. Loaded once per process."""
 
-    def run(self, unit: WorkUnit, report: Report) -> UnitRows | Split:
+    def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         """Process a unit; errors of inputs are in the result.
 
         A MaskbatchError is one of the run itself and ends it; any other exception is taken for the fault of an input that is still to
@@ -49,7 +49,7 @@ class Executor(Protocol):
         """
 
 
-def work(worker: Worker, ledger: Ledger, unit: WorkUnit, report: Report) -> Receipt | Split:
+def work(worker: Worker, ledger: Ledger, unit: WorkUnit, report: ProgressCallback) -> Receipt | Split:
     """One unit from pixels to receipt: the same few lines on every executor."""
     outcome = worker.run(unit, report)
     return outcome if isinstance(outcome, Split) else ledger.commit(unit, outcome)

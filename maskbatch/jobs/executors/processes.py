@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from maskbatch.config import Execution
 from maskbatch.errors import InputError, InputErrorCode, MaskbatchError, WorkerError
 from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
-from maskbatch.jobs.executors.spares import Started, drop_spares, start
+from maskbatch.jobs.executors.warm_pool import Started, drop_warm_pool, start
 from maskbatch.jobs.scheduler import Scheduler
 from maskbatch.types import Event, WorkUnit
 
@@ -153,7 +153,7 @@ class ProcessesExecutor:
         try:
             for _ in range(count):
                 self._start(spec, ledger_url, execution.unit_images)
-            drop_spares()
+            drop_warm_pool()
             while not scheduler.finished:
                 self._hand_out(scheduler)
                 self._listen(scheduler)

@@ -26,7 +26,7 @@ from maskbatch.errors import InputErrorCode, MaskbatchError, OutputError, Worker
 from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
 from maskbatch.jobs.executors.ray_cluster import Errand, Shares, check_nodes, check_place, connect, import_ray, shares
 from maskbatch.jobs.scheduler import Scheduler
-from maskbatch.jobs.store import open_store
+from maskbatch.storage import open_store
 from maskbatch.types import Event, WorkUnit
 
 POLL_S = 0.5

@@ -13,7 +13,7 @@ from typing import Any
 import maskbatch
 from maskbatch.errors import MaskbatchError, MissingExtraError, UsageError, WorkerError
 from maskbatch.jobs.executors.base import WorkerSpec
-from maskbatch.jobs.store import open_store
+from maskbatch.storage import open_store
 
 CONNECT_TIMEOUT_S = 10.0
 OBJECT_STORE_BYTES = 80 << 20

@@ -1,0 +1,55 @@
+"""A scan's summary as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from maskbatch.cli.reporters import clock
+from maskbatch.config import Sampling, ScanConfig
+from maskbatch.scanning.summary import ScanSummary
+
+SHORT_RUN_S = 5.0
+"""Of a shorter run the share of the ceiling would tell about its start and end, not about its speed."""
+
+
+def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
+    """What a person wants to know when a scan has ended, most important first."""
+    media = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary.media.items()))
+    if summary.dry_run:
+        yield f"dry run: {summary.inputs} inputs ({media or 'none'}), {summary.ignored} other files ignored"
+        yield f"would run on {summary.device} ({summary.provider}) with {summary.workers} workers; nothing was written"
+        return
+    labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
+    yield f"{summary.faces} faces ({labels})"
+    status = ", ".join(f"{count} {name}" for name, count in summary.status.items())
+    yield f"{summary.inputs} inputs ({media or 'none'}): {status}" + (
+        f"; {summary.ignored} other files ignored" if summary.ignored else ""
+    )
+    if summary.media.get("video"):
+        skipped = f"{summary.frames_skipped} frames passed over" + (
+            f", {summary.frames_failed} failed" if summary.frames_failed else ""
+        )
+        yield f"video: {clock(summary.video_s)} at {describe_sampling(config.sampling)}; {skipped}"
+    if summary.pieces:
+        rate = summary.frames_read / summary.wall_s if not summary.resumed else summary.pieces / summary.wall_s
+        unit = "frames/s" if not summary.resumed else "pieces/s"
+        yield f"{summary.wall_s:.1f} s, {rate:.1f} {unit} on {summary.device} with {summary.workers} workers ({summary.provider})"
+        total = sum(summary.stages.values()) or 1.0
+        stages = ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in summary.stages.items())
+        ceiling = f"; {100 * (summary.ceiling_fraction or 0):.0f} % of the ceiling"
+        yield f"time by stage: {stages}{ceiling if summary.wall_s >= SHORT_RUN_S else ''}"
+    elif summary.resumed:
+        yield "nothing new: every input was done already"
+    for name, path in summary.outputs.items():
+        yield f"{name}: {path}"
+    if summary.exit_code:
+        yield f"some inputs are not ok: see the columns status, error and message of {summary.outputs['inputs']}"
+
+
+def describe_sampling(sampling: Sampling) -> str:
+    """The sampling in words."""
+    if sampling.mode == "all":
+        return "every frame"
+    if sampling.mode == "keyframes":
+        return "key frames only"
+    return f"one frame per {sampling.every_s:g} s"

@@ -1,0 +1,119 @@
+"""Worker processes started before it is known what they will do.
+
+A worker needs a third of a second to start Python and to import the decoders. The command line starts its workers first of all; they
+are ready when the inputs are found. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import ModuleType
+from typing import Any
+
+BOARD_ENTRIES = 4096
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that waits for a worker's specification.
+
+    Attributes:
+        process: alive, or dead already.
+        connection: our end of its pipe.
+        board: 32-bit numbers in shared memory: signs of life, then the state of each piece of its unit (`processes`).
+    """
+
+    process: SpawnProcess
+    connection: Connection
+    board: Any
+
+
+_spares: list[Started] = []
+
+
+def start_warm_pool(count: int, preload: str) -> None:
+    """Start processes for later `start` calls; they import the module `preload` meanwhile."""
+    _spares.extend(_spawn(BOARD_ENTRIES, preload) for _ in range(count))
+
+
+def start(board_entries: int) -> Started:
+    """A process for a worker: a spare one if there is one, else a new one."""
+    while _spares:
+        spare = _spares.pop()
+        if len(spare.board) >= board_entries:
+            return spare
+        spare.process.kill()
+    return _spawn(max(board_entries, BOARD_ENTRIES), "")
+
+
+def drop_warm_pool() -> None:
+    """End the processes that nobody needed."""
+    while _spares:
+        spare = _spares.pop()
+        spare.process.kill()
+        spare.connection.close()
+
+
+def _spawn(board_entries: int, preload: str) -> Started:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    board = context.RawArray(ctypes.c_uint32, board_entries)
+    process = context.Process(target=_main, args=(theirs, board, preload), name="maskbatch-worker", daemon=True)
+    # Ctrl-C reaches the whole group, but the parent decides: a worker inherits the blocked signal from its first instruction on.
+    resource_tracker.ensure_running()  # the first start would start it, and that unblocks the signal (CPython's ensure_running)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _without_main():
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return Started(process, ours, board)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module from `multiprocessing`, which would run it again in the new process.
+
+    That costs time, and a script that scans without ``if __name__ == "__main__"`` would start workers without end.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _main(connection: Connection, board: Any, preload: str) -> None:
+    """Runs in the new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with_parent()
+    if preload:
+        with contextlib.suppress(ImportError):  # said by whoever needs it
+            importlib.import_module(preload)
+    from maskbatch.jobs.executors.processes import serve
+
+    serve(connection, board)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends: a worker that hangs in a decoder would never notice by itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():  # it has ended already
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""A scan as a whole, one file per step: discover, process, merge, draw, finish."""

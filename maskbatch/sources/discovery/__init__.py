@@ -1,0 +1,1 @@
+"""Finding the inputs: folders, globs, lists, URLs, archives."""

@@ -1,0 +1,1 @@
+"""Videos: containers, packets, sampling, and frames at exact times."""
