@@ -91,7 +91,8 @@ class DefaultSession:
 def _files(args: argparse.Namespace) -> tuple[Path, Path]:
     """The very ONNX files that a scan on this machine takes."""
     from maskbatch.config import ModelSettings
-    from maskbatch.detect import classifier_file, detector_file
+    from maskbatch.classify.classifier import classifier_file
+    from maskbatch.detect import detector_file
     from maskbatch.runtime import resolve_device
 
     detection, device = ModelSettings(classifier=args.classifier), resolve_device("cpu")

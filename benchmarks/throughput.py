@@ -28,7 +28,7 @@ import worksets
 from report import write_report
 
 from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
-from maskbatch.detect import model_identity, pin_models
+from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.diagnose.bench.compare import Comparison, machine
 from maskbatch.diagnose.bench.kernels import KernelBench, spread
 from maskbatch.diagnose.bench.runs import ScanRun, run_scan

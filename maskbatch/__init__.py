@@ -17,7 +17,7 @@ __all__ = ["ScanConfig", "ScanSummary", "__version__", "read_results", "scan"]
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
-    from maskbatch.results.read import read_results
+    from maskbatch.results.reader import read_results
     from maskbatch.scanning.run import scan
     from maskbatch.scanning.summary import ScanSummary
 

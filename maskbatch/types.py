@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from maskbatch.errors import InputErrorCode
+from maskbatch.errors import InputError, InputErrorCode, MaskbatchError
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -270,6 +270,21 @@ class Split:
 Event = Literal["begin", "end", "tick"]
 ProgressCallback = Callable[[Event, int], None]
 """Called by a worker while it works: a piece (by index) begins, ends, or something moved. May be called from its threads."""
+
+
+def as_problem(error: Exception, doing: str = "decoding") -> Problem:
+    """What an exception while an input is read or drawn says of it.
+
+    Anything but an error of the input or of the output is a defect of ours or of a decoder; it costs its input, not the run, and is
+    named as such.
+    """
+    if isinstance(error, InputError):
+        return Problem("error", error.code, error.message)
+    if isinstance(error, MaskbatchError | OSError):
+        return Problem("error", "io", str(error))
+    if isinstance(error, MemoryError):
+        return Problem("error", "out_of_memory", f"not enough memory for {doing} this input")
+    return Problem("error", "internal", f"unexpected {type(error).__name__} while {doing}: {error}")
 
 
 def whole_piece(source: Source) -> Piece:

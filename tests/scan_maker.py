@@ -99,6 +99,9 @@ class FaultyWorker:
             self._misbehave()
         return self._worker.run(unit, report)
 
+    def close(self) -> None:
+        self._worker.close()
+
     def _is_due(self) -> bool:
         if not self._spec.mark:
             return True

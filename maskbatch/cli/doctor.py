@@ -11,7 +11,7 @@ _SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("doctor", short_help="Check versions, wheels, devices and models; say what to mend.")(doctor)
+    app.command("doctor", short_help="Check versions, wheels, devices and models; say what to fix.")(doctor)
 
 
 def doctor(json_out: Json = False) -> None:
@@ -31,8 +31,8 @@ def doctor(json_out: Json = False) -> None:
         for check in checks:
             sign, colour = _SIGNS[check.state]
             typer.echo(f"{typer.style(sign, fg=colour)} {check.name}: {check.detail}")
-            if check.mend:
-                typer.echo(f"  → {check.mend}")
+            if check.fix:
+                typer.echo(f"  → {check.fix}")
         wrong = sum(check.state == "wrong" for check in checks)
         typer.echo(f"{wrong} wrong" if wrong else "all well")
     if any(check.state == "wrong" for check in checks):

@@ -17,7 +17,7 @@ from maskbatch.scanning.progress import Progress, Reporter, SilentReporter
 ProgressStyle = Literal["auto", "bar", "text", "jsonl", "none"]
 TEXT_EVERY_S = 10.0
 JSON_EVERY_S = 1.0
-SHORT = {"with_mask": "with", "without_mask": "without", "mask_weared_incorrect": "incorrect"}
+_SHORT = {"with_mask": "with", "without_mask": "without", "mask_weared_incorrect": "incorrect"}
 
 
 def printable(text: str) -> str:
@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def shorter(label: str) -> str:
+    """A label as the head of a narrow column."""
+    return _SHORT.get(label, label)
 
 
 def make_reporter(style: ProgressStyle) -> Reporter:
@@ -41,8 +46,11 @@ def make_reporter(style: ProgressStyle) -> Reporter:
 def describe(state: Progress) -> str:
     """Rate, faces by class, errors and time left in one line."""
     elapsed = max(state.elapsed_s, 1e-6)
-    parts = [f"{state.frames / elapsed:.1f} frames/s", f"{state.faces} faces"]
-    labels = ", ".join(f"{SHORT.get(label, label)} {count}" for label, count in state.labels.items() if count)
+    if state.counts == "drawn":
+        parts = ["drawing", f"{state.moved / elapsed:.0f} frames/s"]
+    else:
+        parts = [f"{state.frames / elapsed:.1f} frames/s", f"{state.faces} faces"]
+    labels = ", ".join(f"{shorter(label)} {count}" for label, count in state.labels.items() if count)
     if labels:
         parts[-1] += f" ({labels})"
     if state.errors or state.partial:
@@ -145,6 +153,7 @@ class JsonReporter:
                 "faces",
                 "labels",
                 "partial",
+                "moved",
             )
             values = {name: getattr(state, name) for name in fields}
             self._emit({"event": "progress", **values, "errors": state.errors, "elapsed_s": round(state.elapsed_s, 2)})

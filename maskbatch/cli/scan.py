@@ -255,17 +255,11 @@ def scan(
     from maskbatch import config as c
     from maskbatch.cli.reporters import make_reporter
     from maskbatch.cli.values import sampling_from
-    from maskbatch.errors import EXIT_INTERRUPTED, UsageError
+    from maskbatch.errors import EXIT_INTERRUPTED
     from maskbatch.scanning.run import scan as run_scan
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if det_size % 32:
-        raise UsageError(f"--det-size {det_size}: must be a multiple of 32")
-    if not boxes and not redact:
-        raise UsageError("--no-boxes leaves nothing to draw; use it together with --redact")
-    if redact and annotate is None and crops is None:
-        raise UsageError("--redact needs --annotate DIR or --crops DIR")
     config = c.ScanConfig(
         models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision),
         sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
@@ -304,9 +298,10 @@ def scan(
 def _start_workers_early(workers: int) -> None:
     """Workers load their libraries while this process loads its own and finds the inputs; not where a GPU may want only one."""
     from maskbatch.jobs.executors.warm_pool import start_warm_pool
+    from maskbatch.runtime.cpu import usable_cpus
 
     if not Path("/dev/nvidiactl").exists():
-        start_warm_pool(workers or os.cpu_count() or 1, preload="maskbatch.pipeline.worker")
+        start_warm_pool(workers or usable_cpus(), preload="maskbatch.pipeline.worker")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -26,7 +26,7 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         f"; {summary.ignored} other files ignored" if summary.ignored else ""
     )
     if summary.media.get("video"):
-        skipped = f"{summary.frames_skipped} frames passed over" + (
+        skipped = f"{summary.frames_skipped} frames skipped" + (
             f", {summary.frames_failed} failed" if summary.frames_failed else ""
         )
         yield f"video: {clock(summary.video_s)} at {describe_sampling(config.sampling)}; {skipped}"
@@ -42,7 +42,10 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         yield "nothing new: every input was done already"
     for name, path in summary.outputs.items():
         yield f"{name}: {path}"
-    if summary.exit_code:
+    if summary.not_drawn:
+        names = ", ".join(list(summary.not_drawn)[:3]) + (" …" if len(summary.not_drawn) > 3 else "")
+        yield f"{summary.drawn} inputs drawn, {len(summary.not_drawn)} not: {names}; see not_drawn in {summary.outputs['run']}"
+    if summary.status.get("error") or summary.status.get("partial"):
         yield f"some inputs are not ok: see the columns status, error and message of {summary.outputs['inputs']}"
 
 

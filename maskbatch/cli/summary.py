@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from maskbatch.results.summary import ResultSummary
 
-SHORT = {"with_mask": "with", "without_mask": "without", "mask_weared_incorrect": "incorrect"}
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -40,7 +38,7 @@ def summary(
 
 
 def _text(found: ResultSummary) -> None:
-    from maskbatch.cli.reporters import printable
+    from maskbatch.cli.reporters import printable, shorter
 
     explained = {
         "people": "people: each person of each video counts once, when first seen, with the label that the sightings voted for",
@@ -48,7 +46,7 @@ def _text(found: ResultSummary) -> None:
         "people and faces": "people in tracked videos, faces in all other inputs",
     }
     typer.echo(explained[found.counted])
-    head = [*found.by, "count", *SHORT.values(), "share with"]
+    head = [*found.by, "count", *(shorter(label) for label in found.labels), f"share {shorter(found.headline)}"]
     lines = [_cells(found, row) for row in found.rows]
     lines.append(
         _cells(
@@ -65,7 +63,7 @@ def _text(found: ResultSummary) -> None:
     if any("hour" in key or key in ("date", "weekday") for key in found.by):
         typer.echo(f"times in {found.timezone}; +hh:00 is the hour of the recording where the wall clock is not known")
     if found.untracked:
-        typer.echo(f"{found.untracked} faint faces in tracked videos belong to no person and are not counted")
+        typer.echo(f"{found.untracked} low-score faces in tracked videos belong to no person and are not counted")
 
 
 def _cells(found: ResultSummary, row: dict[str, Any]) -> list[str]:
@@ -73,7 +71,7 @@ def _cells(found: ResultSummary, row: dict[str, Any]) -> list[str]:
     return [
         *("-" if row[key] is None else str(row[key]) for key in found.by),
         f"{row['count']:,}",
-        *(f"{row[label]:,}" for label in SHORT),
+        *(f"{row[label]:,}" for label in found.labels),
         share,
     ]
 
@@ -84,11 +82,16 @@ def _csv(found: ResultSummary) -> None:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*found.by, found.counted.replace(" ", "_"), *SHORT, "share_with_mask"])
+    writer.writerow([*found.by, found.counted.replace(" ", "_"), *found.labels, f"share_{found.headline}"])
     for row in found.rows if found.by else (found.total,):
         share = "" if row["share"] is None else f"{row['share']:.4f}"
         writer.writerow(
-            [*("" if row[key] is None else row[key] for key in found.by), row["count"], *(row[k] for k in SHORT), share]
+            [
+                *("" if row[key] is None else row[key] for key in found.by),
+                row["count"],
+                *(row[k] for k in found.labels),
+                share,
+            ]
         )
     typer.echo(text.getvalue(), nl=False)
 

@@ -6,7 +6,7 @@ A family differs in two things only: how pixels are put to the network (`Prepara
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -100,6 +100,25 @@ class Preparation:
             return canvas
         blob: Array = cv2.dnn.blobFromImages(list(canvas), self.scale, mean=(self.mean,) * 3, swapRB=self.rgb)
         return blob
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFamily:
+    """How the ONNX files of one family are used: what a new file in this folder, or another package, defines.
+
+    Attributes:
+        name: in ``FAMILY:PATH.onnx`` and in the registry.
+        recognises: whether a file with these outputs is of the family.
+        make: the detector over an open session: name, session, buckets, least score. Raises ModelError for other outputs.
+        layout: of the input, by which a file's fixed shape is read.
+        free_shapes: the files declare a toy shape although they take any.
+    """
+
+    name: str
+    recognises: Callable[[tuple[str, ...]], bool]
+    make: Callable[[str, Session, tuple[Bucket, ...], float], LetterboxDetector]
+    layout: Literal["NHWC", "NCHW"] = "NCHW"
+    free_shapes: bool = False
 
 
 class LetterboxDetector:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskbatch.detect.base import Array, Candidates, LetterboxDetector, Preparation
+from maskbatch.detect.base import Array, Candidates, DetectorFamily, LetterboxDetector, Preparation
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.errors import ModelError
 from maskbatch.types import Session
@@ -40,7 +40,7 @@ def make_centerface(name: str, session: Session, buckets: tuple[Bucket, ...], mi
     """
     if len(session.outputs) != 4:
         raise ModelError(
-            f"model {name} is no CenterFace: it has {len(session.outputs)} outputs, not 4; choose another file"
+            f"model {name} is not a CenterFace: it has {len(session.outputs)} outputs, not 4; choose another file"
         )
     return LetterboxDetector(
         name,
@@ -51,3 +51,6 @@ def make_centerface(name: str, session: Session, buckets: tuple[Bucket, ...], mi
         nms_iou=_NMS_IOU,
         preparation=Preparation("NCHW", rgb=True),
     )
+
+
+CENTERFACE = DetectorFamily("centerface", lambda outputs: len(outputs) == 4, make_centerface, free_shapes=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskbatch.detect.base import Array, Candidates, LetterboxDetector
+from maskbatch.detect.base import Array, Candidates, DetectorFamily, LetterboxDetector
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.errors import ModelError
 from maskbatch.types import Floats, Session
@@ -98,5 +98,13 @@ def make_retinaface(name: str, session: Session, buckets: tuple[Bucket, ...], mi
         nms_iou = float(session.metadata.get("nms_iou", _NMS_IOU))
         vote_iou = float(session.metadata["vote_iou"]) if "vote_iou" in session.metadata else None
     except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"model {name} is no RetinaFace of this project ({error}): choose another file") from None
+        raise ModelError(f"model {name} is not a RetinaFace of this project ({error}): choose another file") from None
     return LetterboxDetector(name, session, reader, buckets, min_score=min_score, nms_iou=nms_iou, vote_iou=vote_iou)
+
+
+RETINAFACE = DetectorFamily(
+    "retinaface",
+    lambda outputs: {"scores", "deltas", "landmark_deltas"} <= set(outputs),
+    make_retinaface,
+    layout="NHWC",
+)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskbatch.detect.base import Array, Candidates, LetterboxDetector, Preparation
+from maskbatch.detect.base import Array, Candidates, DetectorFamily, LetterboxDetector, Preparation
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.errors import ModelError
 from maskbatch.types import Session
@@ -55,7 +55,7 @@ def make_scrfd(name: str, session: Session, buckets: tuple[Bucket, ...], min_sco
     """
     count = len(session.outputs)
     if count not in (6, 9):
-        raise ModelError(f"model {name} is no SCRFD: it has {count} outputs, not 6 or 9; choose another file")
+        raise ModelError(f"model {name} is not a SCRFD: it has {count} outputs, not 6 or 9; choose another file")
     return LetterboxDetector(
         name,
         session,
@@ -66,3 +66,6 @@ def make_scrfd(name: str, session: Session, buckets: tuple[Bucket, ...], min_sco
         has_landmarks=count == 9,
         preparation=Preparation("NCHW", mean=127.5, scale=1 / 128, rgb=True),
     )
+
+
+SCRFD = DetectorFamily("scrfd", lambda outputs: len(outputs) in (6, 9), make_scrfd)

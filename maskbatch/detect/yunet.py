@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskbatch.detect.base import Array, Candidates, LetterboxDetector, Preparation
+from maskbatch.detect.base import Array, Candidates, DetectorFamily, LetterboxDetector, Preparation
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.errors import ModelError
 from maskbatch.types import Session
@@ -61,7 +61,10 @@ def make_yunet(name: str, session: Session, buckets: tuple[Bucket, ...], min_sco
     try:
         reader = YuNetReader(session.outputs)
     except ValueError as error:
-        raise ModelError(f"model {name} is no YuNet ({error}): choose another file") from None
+        raise ModelError(f"model {name} is not a YuNet ({error}): choose another file") from None
     return LetterboxDetector(
         name, session, reader, buckets, min_score=min_score, nms_iou=_NMS_IOU, preparation=Preparation("NCHW")
     )
+
+
+YUNET = DetectorFamily("yunet", lambda outputs: {"cls_8", "obj_8"} <= set(outputs), make_yunet)

@@ -29,13 +29,13 @@ class Check:
         name: what, in a word or two.
         state: ``wrong`` makes the exit code 1; a ``note`` is something that works but could be better.
         detail: what was found.
-        mend: the exact command or step, where something is to be done.
+        fix: the exact command or step, where something is to be done.
     """
 
     name: str
     state: State
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def run_checks() -> list[Check]:
@@ -111,8 +111,8 @@ def _opencv() -> Iterator[Check]:
     try:
         import cv2
     except Exception as error:  # a missing libGL raises ImportError, a torn installation anything
-        mend = f"{_uv('uninstall')} {' '.join(_OPENCVS)}; {_install('opencv-python-headless')}"
-        yield Check("OpenCV", "wrong", f"it cannot be imported: {error}", mend)
+        fix = f"{_uv('uninstall')} {' '.join(_OPENCVS)}; {_install('opencv-python-headless')}"
+        yield Check("OpenCV", "wrong", f"it cannot be imported: {error}", fix)
         return
     if int(cv2.__version__.split(".")[0]) < 5:
         yield Check("OpenCV", "wrong", f"{cv2.__version__} is too old", _install("'opencv-python-headless>=5'"))
@@ -152,9 +152,9 @@ def _providers() -> Iterator[Check]:
             detail = "a GPU is here, but the CPU runtime is installed" if idle else "not in the CPU runtime"
             yield Check(f"provider {name}", "note" if idle else "ok", detail, GPU_INSTALL if idle else "")
         else:
-            what, _, mend = reason.partition("; ")
+            what, _, fix = reason.partition("; ")
             broken = name == "cuda" and bool(visible_gpus())
-            yield Check(f"provider {name}", "wrong" if broken else "note", what, mend)
+            yield Check(f"provider {name}", "wrong" if broken else "note", what, fix)
 
 
 def _models() -> Iterator[Check]:
@@ -171,7 +171,7 @@ def _models() -> Iterator[Check]:
             continue
         problem = check_entry(entry)
         if problem:
-            yield Check(f"model {entry.name}", "wrong", problem.partition(": ")[0], to_file(entry).mend)
+            yield Check(f"model {entry.name}", "wrong", problem.partition(": ")[0], to_file(entry).fix)
         else:
             yield Check(f"model {entry.name}", "ok", f"{entry_path(entry)}, sum {entry.sha256[:12]}…")
 
@@ -191,8 +191,8 @@ def _auto() -> Iterator[Check]:
         classifier = make_classifier(ModelSettings(), device)
         classifier.warm_up()
     except MaskbatchError as error:
-        what, _, mend = str(error).rpartition(": ")
-        yield Check("--device auto", "wrong", what or str(error), mend)
+        what, _, fix = str(error).rpartition(": ")
+        yield Check("--device auto", "wrong", what or str(error), fix)
         return
     hardware = f" ({device.hardware})" if device.hardware else ""
     yield Check("--device auto", "ok", f"{device.name}{hardware} with {detector.name} and {classifier.name}; both ran")

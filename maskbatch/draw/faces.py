@@ -1,7 +1,6 @@
 """Boxes, labels and redaction on a BGR picture.
 
-The colours are three of Okabe and Ito's set (Color Universal Design, 2008), which people with colour-blindness can tell
-apart. Colour is not the only cue: the line differs too (solid, double, dashed), and every box has its word.
+How each label looks, its task says (`maskbatch.tasks`).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskbatch.tasks import MASK, Look, Task
 from maskbatch.types import Image
 
 Box = tuple[int, int, int, int]
@@ -27,11 +27,13 @@ class Style:
         boxes: boxes, labels and confidences are drawn.
         redact: every face is made unrecognisable for good, before anything is drawn.
         quality: of the JPEG files that are written, 1 to 100.
+        task: how each label looks.
     """
 
     boxes: bool = True
     redact: bool = False
     quality: int = 92
+    task: Task = MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +55,6 @@ class Face:
         return cls(x1, y1, x2, y2, str(row["label"]), float(row["confidence"]), row.get("track"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    word: str
-    letter: str
-    colour: tuple[int, int, int]
-    line: str
-
-
-# Sky blue, vermilion and yellow, as BGR; black text is readable on each (contrast 5.5 to 16 to 1).
-_LOOKS = {
-    "with_mask": _Look("mask", "M", (233, 180, 86), "solid"),
-    "without_mask": _Look("no mask", "N", (0, 94, 213), "double"),
-    "mask_weared_incorrect": _Look("incorrect", "I", (66, 228, 240), "dashed"),
-}
-_UNKNOWN = _Look("face", "?", (200, 200, 200), "solid")
 _BLACK = (0, 0, 0)
 
 
@@ -86,7 +73,7 @@ def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Sequ
         for box in redacted:
             redact(image, box)
     if style.boxes:
-        _draw_boxes(image, faces)
+        _draw_boxes(image, faces, style.task)
 
 
 # A face is at most so many averaged cells wide after redaction: too few to recognise anyone, or to compute a face back.
@@ -112,27 +99,26 @@ def redact(image: Image, box: tuple[float, float, float, float]) -> None:
     region[:] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _draw_boxes(image: Image, faces: Sequence[Face]) -> None:
+def _draw_boxes(image: Image, faces: Sequence[Face], task: Task) -> None:
     height, width = image.shape[:2]
     unit = max(height, width) / 1000
     boxes = [_clipped(image, face.x1, face.y1, face.x2, face.y2) for face in faces]
     # The last faces first, so that the best lie on top where boxes overlap.
     for face, box in reversed(list(zip(faces, boxes, strict=True))):
         side = max(box[2] - box[0], box[3] - box[1])
-        _frame(image, box, _LOOKS.get(face.label, _UNKNOWN), _line_width(unit, side))
+        _frame(image, box, task.look(face.label), _line_width(unit, side))
     taken: list[Box] = []
     for face, box in zip(faces, boxes, strict=True):
-        chip, x, y = _labelled(face, box, unit, [*taken, *boxes], width, height)
+        chip, x, y = _labelled(face, task.look(face.label), box, unit, [*taken, *boxes], width, height)
         shown = image[y : y + chip.shape[0], x : x + chip.shape[1]]
         shown[:] = chip[: shown.shape[0], : shown.shape[1]]
         taken.append((x, y, x + chip.shape[1], y + chip.shape[0]))
 
 
 def _labelled(
-    face: Face, box: Box, unit: float, taken: Sequence[Box], width: int, height: int
+    face: Face, look: Look, box: Box, unit: float, taken: Sequence[Box], width: int, height: int
 ) -> tuple[Image, int, int]:
     """The longest label that finds a free place beside its box, and that place; in a crowd the letter of the class alone."""
-    look = _LOOKS.get(face.label, _UNKNOWN)
     percent = 100 if face.confidence >= 0.995 else min(99, int(face.confidence * 100))
     size = _text_size(box, unit)
     for text in (f"{look.word} {percent}%", f"{look.letter} {percent}", look.letter):
@@ -148,7 +134,7 @@ def _line_width(unit: float, side: int) -> int:
     return max(1, min(round(2.6 * unit), round(side / 10)))
 
 
-def _frame(image: Image, box: Box, look: _Look, line: int) -> None:
+def _frame(image: Image, box: Box, look: Look, line: int) -> None:
     """Rings around the box, in colour between two dark ones, so that the face stays free and the frame shows on any ground."""
     edge = max(1, line // 2)
     widths = [(edge, _BLACK), (line, look.colour), (edge, _BLACK)]

@@ -39,6 +39,11 @@ def check_output_folder(folder: str | os.PathLike[str], roots: Iterable[str], op
             raise UsageError(f"{option} {os.fspath(folder)} holds the input {root}; name another folder to write to")
 
 
+def output_path(folder: Path, name: str) -> Path:
+    """Where an output of this name lies below a folder; a part that is too long for a file system is cut and gets a hash."""
+    return folder.joinpath(*(_short(part) for part in name.split("/")))
+
+
 def safe_output_path(folder: Path, name: str, source: Source) -> Path:
     """The path of an output below `folder`, its parent made.
 
@@ -57,7 +62,7 @@ def safe_output_path(folder: Path, name: str, source: Source) -> Path:
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise OutputError(f"the name {name!r} cannot be used below {folder}")
-    target = folder.joinpath(*(_short(part) for part in parts))
+    target = output_path(folder, name)
     with as_output_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     real_folder, real_parent = Path(os.path.realpath(folder)), Path(os.path.realpath(target.parent))

@@ -23,7 +23,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DetectorComparison:
     """Detector `first` against `second`.
 
     Attributes:
@@ -115,7 +115,7 @@ def compare(
     first_draws: npt.NDArray[np.float64],
     second_draws: npt.NDArray[np.float64],
     counted: npt.NDArray[np.bool_],
-) -> Comparison:
+) -> DetectorComparison:
     """Test two detectors against each other.
 
     Args:
@@ -130,7 +130,7 @@ def compare(
     found_second = np.concatenate([m.found >= second.operating_score for m in second.matches])[counted]
     only_first = int((found_first & ~found_second).sum())
     only_second = int((found_second & ~found_first).sum())
-    return Comparison(
+    return DetectorComparison(
         first.name,
         second.name,
         interval(first.ap["0.5"] - second.ap["0.5"], differences),

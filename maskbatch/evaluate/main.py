@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from maskbatch.classify.classifier import make_classifier
+from maskbatch.classify.classifier import classifier_file, make_classifier
 from maskbatch.config import CLASSIFIER, DETECTOR, DeviceName, ModelSettings
-from maskbatch.detect import classifier_file, detector_file, make_detector
+from maskbatch.detect import detector_file, make_detector
 from maskbatch.errors import UsageError
 from maskbatch.evaluate.report import Evaluation, Rules, evaluate
 from maskbatch.evaluate.run import FLOOR, PictureDetector
 from maskbatch.evaluate.truth import PartName, read_truth
 from maskbatch.runtime import cpu_name, resolve_device
+from maskbatch.tasks.mask import LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,6 @@ def evaluate_models(
     """
     if len(set(request.detectors)) != len(request.detectors):
         raise UsageError("the same detector was given twice")
-    truths = read_truth(request.data, request.part, request.limit)
     device = resolve_device(request.device)
     base = ModelSettings(
         classifier=request.classifier or "",
@@ -70,11 +70,13 @@ def evaluate_models(
     configs = [replace(base, detector=name) for name in request.detectors]
     detectors = [make_detector(config, device) for config in configs]
     classifier = None if request.classifier is None else make_classifier(base, device)
-    sums = {
+    labels = LABELS if classifier is None else classifier.labels
+    truths = read_truth(request.data, request.part, request.limit, labels)
+    checksums = {
         detector.name: detector_file(config, device).sha256 for detector, config in zip(detectors, configs, strict=True)
     }
     if classifier is not None:
-        sums[classifier.name] = classifier_file(base, device).sha256
+        checksums[classifier.name] = classifier_file(base, device).sha256
     setting: dict[str, object] = {
         "data": request.data.resolve().name,
         "part": request.part,
@@ -85,6 +87,7 @@ def evaluate_models(
         "seed": request.rules.seed,
         "device": device.name,
         "hardware": device.hardware or cpu_name(),
-        "models": sums,
+        "models": checksums,
+        "labels": list(labels),
     }
     return evaluate(truths, [*detectors, *others], classifier, request.rules, setting, progress)

@@ -9,10 +9,10 @@ from itertools import combinations
 
 import numpy as np
 
-from maskbatch.classify.classifier import MaskClassifier
+from maskbatch.classify.classifier import FaceClassifier
 from maskbatch.config import DET_SIZE, MIN_SCORE
-from maskbatch.evaluate.compare import Comparison, Interval, Resampling, compare, interval
-from maskbatch.evaluate.run import PictureDetector, Run, load, run_detectors
+from maskbatch.evaluate.compare import DetectorComparison, Interval, Resampling, compare, interval
+from maskbatch.evaluate.run import PictureDetector, Run, run_detectors
 from maskbatch.evaluate.scores import Scores, Share, score_run
 from maskbatch.evaluate.truth import Truth
 from maskbatch.tasks.mask import LABELS
@@ -59,7 +59,7 @@ class Evaluation:
     runs: list[Run]
     scores: list[Scores]
     intervals: list[Interval]
-    comparisons: list[Comparison]
+    comparisons: list[DetectorComparison]
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -83,7 +83,7 @@ class Evaluation:
 def evaluate(
     truths: list[Truth],
     detectors: Sequence[PictureDetector],
-    classifier: MaskClassifier | None,
+    classifier: FaceClassifier | None,
     rules: Rules,
     setting: dict[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -93,9 +93,10 @@ def evaluate(
     Raises:
         UsageError: a picture cannot be read.
     """
-    runs = run_detectors(truths, detectors, classifier, progress, rules.batch_size, rules.min_score)
-    scales = [rules.det_size / max(load(truth).shape[:2]) for truth in truths]
-    scores = [score_run(run, truths, scales, rules.min_score, rules.false_per_picture) for run in runs]
+    runs, sizes = run_detectors(truths, detectors, classifier, progress, rules.batch_size, rules.min_score)
+    scales = [rules.det_size / max(size) for size in sizes]
+    labels = LABELS if classifier is None else classifier.labels
+    scores = [score_run(run, truths, scales, rules.min_score, rules.false_per_picture, labels) for run in runs]
     resampling = Resampling(len(truths), rules.draws, rules.seed)
     draws = [resampling.average_precision(one.matches) for one in scores]
     counted = ~np.concatenate([truth.ignored for truth in truths])
@@ -125,7 +126,7 @@ def markdown(found: Evaluation) -> str:
 
 
 def _detection_table(found: Evaluation) -> str:
-    head = ("detector", "AP@.35", "AP@.5", "95 %", "AP@[.5:.95]", "recall", "mAP@.5 of 3 classes", "ms")
+    head = ("detector", "AP@.35", "AP@.5", "95 %", "AP@[.5:.95]", "recall", "mAP@.5 over classes", "ms")
     rows = [
         (
             scores.name,
@@ -162,8 +163,8 @@ def _class_table(found: Evaluation) -> str:
 
 def _confusion_table(scores: Scores, min_score: float) -> str:
     assert scores.confusion is not None
-    head = (f"{scores.name}, score ≥ {min_score:g}: true ↓ given →", *LABELS, "missed")
-    names = (*LABELS, "no face")
+    head = (f"{scores.name}, score ≥ {min_score:g}: true ↓ predicted →", *scores.labels, "missed")
+    names = (*scores.labels, "no face")
     rows = [(name, *map(str, row.tolist())) for name, row in zip(names, scores.confusion, strict=True)]
     return _table(head, rows)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from maskbatch.classify.classifier import MaskClassifier
+from maskbatch.classify.classifier import FaceClassifier
 from maskbatch.classify.crops import crop_faces
 from maskbatch.config import Limits
 from maskbatch.detect import LetterboxDetector
@@ -17,7 +17,6 @@ from maskbatch.errors import InputError, UsageError
 from maskbatch.evaluate.truth import Truth
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.storage.opener import read_bytes
-from maskbatch.tasks.mask import LABELS
 from maskbatch.types import Detections, Floats, Image
 
 FLOOR = 0.02
@@ -34,7 +33,7 @@ TIMED = 200
 
 
 class PictureDetector(Protocol):
-    """What is evaluated: a `maskbatch.detect.Detector`, or anything that looks like one (MTCNN in the workshop)."""
+    """What is evaluated: a `maskbatch.detect.Detector`, or anything that looks like one (MTCNN in the training package)."""
 
     @property
     def name(self) -> str: ...
@@ -49,7 +48,7 @@ class Run:
     Attributes:
         name: of the detector.
         found: per picture, in the order of the truth.
-        probabilities: per picture m×3 float32 from the classifier, for the m best detections, those of at least
+        probabilities: per picture m×k float32 from the classifier, for the m best detections, those of at least
             `CLASSIFY_FROM`; the list is empty without a classifier.
         ms: milliseconds per picture spent in `detect`, for the pictures that were timed.
         classify_ms: milliseconds per picture spent cutting and classifying those.
@@ -65,11 +64,11 @@ class Run:
 def run_detectors(
     truths: Sequence[Truth],
     detectors: Sequence[PictureDetector],
-    classifier: MaskClassifier | None = None,
+    classifier: FaceClassifier | None = None,
     progress: Callable[[int, int], None] | None = None,
     batch_size: int = 1,
     timed_score: float | None = None,
-) -> list[Run]:
+) -> tuple[list[Run], list[tuple[int, int]]]:
     """Show every picture to every detector.
 
     The detectors take turns on each batch, so that a busy moment of the machine slows all of them alike.
@@ -83,14 +82,19 @@ def run_detectors(
         timed_score: our own detectors are timed apart, at this threshold, on the first `TIMED` pictures: a scan does not pay
             for reading thousands of weak candidates. None times the collecting itself.
 
+    Returns:
+        What each detector found, and height and width of every picture.
+
     Raises:
         UsageError: a picture cannot be read.
     """
+    sizes: list[tuple[int, int]] = []
     runs = [Run(detector.name) for detector in detectors]
     timed = [_as_in_a_scan(detector, timed_score) for detector in detectors]
     _warm_up(truths[0], timed)
     for start in range(0, len(truths), batch_size):
         images = [load(truth) for truth in truths[start : start + batch_size]]
+        sizes += [image.shape[:2] for image in images]
         for run, detector, quick in zip(runs, detectors, timed, strict=True):
             began = time.perf_counter()
             found = quick.detect(images) if quick is detector or start < TIMED else []
@@ -107,7 +111,7 @@ def run_detectors(
                     run.classify_ms.append((time.perf_counter() - began) * 1000)
         if progress:
             progress(min(start + batch_size, len(truths)), len(truths))
-    return runs
+    return runs, sizes
 
 
 def load(truth: Truth) -> Image:
@@ -122,10 +126,10 @@ def load(truth: Truth) -> Image:
         raise UsageError(f"{truth.path} cannot be read: {error.message}") from None
 
 
-def classify(image: Image, faces: Detections, classifier: MaskClassifier) -> Floats:
-    """Probabilities n×3 of the faces of one picture."""
+def classify(image: Image, faces: Detections, classifier: FaceClassifier) -> Floats:
+    """Probabilities n×k of the faces of one picture."""
     if not len(faces):
-        return np.zeros((0, len(LABELS)), np.float32)
+        return np.zeros((0, len(classifier.labels)), np.float32)
     return classifier.classify(crop_faces(image, faces.boxes, classifier.size, classifier.context))
 
 

@@ -1,4 +1,4 @@
-"""From detections and truth to figures: average precision, recall by size and class, three-class mAP, confusion."""
+"""From detections and truth to figures: average precision, recall by size and class, mAP over the classes, confusion."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class Scores:
             that a scan uses.
         curve: precision and recall at IoU .5.
         matches: per picture, at IoU .5.
+        labels: of the classifier.
     """
 
     name: str
@@ -69,10 +70,11 @@ class Scores:
     matches: list[Match]
     class_ap: dict[str, float] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None
+    labels: tuple[str, ...] = LABELS
 
     @property
     def mean_ap(self) -> float:
-        """Three-class mAP@.5; NaN without a classifier or where a class has no faces."""
+        """Mean over the classes of AP@.5; NaN without a classifier or where a class has no faces."""
         return float(np.mean(list(self.class_ap.values()))) if self.class_ap else math.nan
 
     def as_dict(self) -> dict[str, object]:
@@ -89,13 +91,18 @@ class Scores:
             "class_ap50": {key: _finite(value) for key, value in self.class_ap.items()},
             "map50": _finite(self.mean_ap),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "confusion_rows": [*LABELS, _OTHERS[1]],
-            "confusion_columns": [*LABELS, _OTHERS[0]],
+            "confusion_rows": [*self.labels, _OTHERS[1]],
+            "confusion_columns": [*self.labels, _OTHERS[0]],
         }
 
 
 def score_run(
-    run: Run, truths: Sequence[Truth], scales: Sequence[float], min_score: float, false_per_picture: float
+    run: Run,
+    truths: Sequence[Truth],
+    scales: Sequence[float],
+    min_score: float,
+    false_per_picture: float,
+    labels: tuple[str, ...] = LABELS,
 ) -> Scores:
     """All figures of one detector.
 
@@ -106,6 +113,7 @@ def score_run(
         min_score: least score that a scan keeps.
         false_per_picture: false detections per picture at which recall is compared, so that detectors whose scores mean
             different things are held to the same number of false alarms.
+        labels: into which the truth's and the classifier's indices point.
     """
     by_iou = {iou: _matches(run, truths, iou) for iou in (0.35, *_STRICT)}
     matches = by_iou[0.5]
@@ -116,7 +124,7 @@ def score_run(
     size = np.concatenate([_sides(truth) * scale for truth, scale in zip(truths, scales, strict=True)])
     label = np.concatenate([truth.labels for truth in truths])
     ap = {iou: average_precision(found) for iou, found in by_iou.items()}
-    class_ap, confusion = ({}, None) if not run.probabilities else end_to_end(run, truths, min_score)
+    class_ap, confusion = ({}, None) if not run.probabilities else end_to_end(run, truths, min_score, labels)
     return Scores(
         name=run.name,
         ap={"0.35": ap[0.35], "0.5": ap[0.5], "0.5:0.95": float(np.mean([ap[iou] for iou in _STRICT]))},
@@ -129,7 +137,7 @@ def score_run(
         },
         recall_by_class={
             name: _share(hit, counts & (label == index))
-            for index, name in enumerate(LABELS)
+            for index, name in enumerate(labels)
             if (counts & (label == index)).any()
         },
         scan=_at_score(matches, min_score),
@@ -137,6 +145,7 @@ def score_run(
         matches=matches,
         class_ap=class_ap,
         confusion=confusion,
+        labels=labels,
     )
 
 
@@ -150,7 +159,7 @@ def operating_score(curve: Curve, false_allowed: float) -> float:
 
 
 def end_to_end(
-    run: Run, truths: Sequence[Truth], min_score: float
+    run: Run, truths: Sequence[Truth], min_score: float, names: tuple[str, ...] = LABELS
 ) -> tuple[dict[str, float], npt.NDArray[np.int64] | None]:
     """AP@.5 of each class, and the confusion matrix.
 
@@ -163,7 +172,7 @@ def end_to_end(
     if all(skip.all() for skip in known):
         return {}, None
     class_ap: dict[str, float] = {}
-    for index, name in enumerate(LABELS):
+    for index, name in enumerate(names):
         matches = []
         for truth, skip, faces, given, p in zip(truths, known, classified, labels, run.probabilities, strict=True):
             mine = given == index
@@ -172,15 +181,15 @@ def end_to_end(
             matches.append(match(faces.boxes[mine], ranked, truth.boxes[wanted], skip[wanted], 0.5))
         if sum(m.faces for m in matches):
             class_ap[name] = average_precision(matches)
-    confusion = np.zeros((len(LABELS) + 1, len(LABELS) + 1), np.int64)
+    confusion = np.zeros((len(names) + 1, len(names) + 1), np.int64)
     for truth, skip, faces, given in zip(truths, known, classified, labels, strict=True):
         kept = np.flatnonzero(faces.scores >= min_score)  # already best first
         found = match(faces.boxes[kept], faces.scores[kept], truth.boxes, skip, 0.5)
         ours = _counted(given[kept], faces.scores[kept], found)
         for label, which in zip(ours, found.truth, strict=True):
-            confusion[truth.labels[which] if which >= 0 else len(LABELS), label] += 1
+            confusion[truth.labels[which] if which >= 0 else len(names), label] += 1
         missed = np.setdiff1d(np.flatnonzero(~skip), found.truth)
-        confusion[:, len(LABELS)] += np.bincount(truth.labels[missed], minlength=len(LABELS) + 1)
+        confusion[:, len(names)] += np.bincount(truth.labels[missed], minlength=len(names) + 1)
     return class_ap, confusion
 
 

@@ -15,23 +15,13 @@ import numpy.typing as npt
 
 from maskbatch.errors import InputNotFoundError, UsageError
 from maskbatch.evaluate.split import part_of_group
+from maskbatch.tasks import canonical_label
 from maskbatch.tasks.mask import LABELS
 from maskbatch.types import Floats
 
 PartName = Literal["all", "train", "val", "test"]
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_SPELLINGS = {
-    "mask": 0,
-    "masked": 0,
-    "face_mask": 0,
-    "no_mask": 1,
-    "unmasked": 1,
-    "incorrect_mask": 2,
-    "mask_worn_incorrectly": 2,
-    "mask_worn_incorrect": 2,
-    "mask_incorrect": 2,
-}
 UNKNOWN = -1
 """Label of a face whose class the data does not tell."""
 
@@ -44,7 +34,7 @@ class Truth:
         name: of the picture in its data set.
         path: its file.
         boxes: n×4 float32, ``x1 y1 x2 y2`` in pixels.
-        labels: n, index into `maskbatch.types.LABELS`, or `UNKNOWN`.
+        labels: n, index into the labels that were asked for, or `UNKNOWN`.
         ignored: n, faces that need not be found and do not count (marked difficult or invalid).
     """
 
@@ -55,7 +45,9 @@ class Truth:
     ignored: npt.NDArray[np.bool_]
 
 
-def read_truth(data: Path, part: PartName = "all", limit: int | None = None) -> list[Truth]:
+def read_truth(
+    data: Path, part: PartName = "all", limit: int | None = None, labels: tuple[str, ...] = LABELS
+) -> list[Truth]:
     """The annotated pictures of a folder, by name.
 
     Args:
@@ -63,7 +55,8 @@ def read_truth(data: Path, part: PartName = "all", limit: int | None = None) -> 
             or WIDER FACE (``boxes.json`` and ``images/``).
         part: ``all``, or the part that `maskbatch.evaluate.split` gives each picture's group in ``groups.csv``; WIDER FACE
             names its own parts.
-        limit: only so many, from the front.
+        limit: at most this many, from the front.
+        labels: that count, in the order of the classifier's outputs; faces with any other are of unknown class.
 
     Raises:
         InputNotFoundError: the folder does not exist.
@@ -73,8 +66,10 @@ def read_truth(data: Path, part: PartName = "all", limit: int | None = None) -> 
         raise InputNotFoundError(f"{data} does not exist")
     folder = data.parent if data.name == "boxes.json" else data
     if not folder.is_dir():
-        raise UsageError(f"{data} is no folder of annotated pictures; name a Pascal VOC folder or WIDER's boxes.json")
-    truths = list(_read_wider(folder, part)) if (folder / "boxes.json").is_file() else list(_read_voc(folder, part))
+        raise UsageError(f"{data} is not a folder of annotated images; name a Pascal VOC folder or WIDER's boxes.json")
+    truths = (
+        list(_read_wider(folder, part)) if (folder / "boxes.json").is_file() else list(_read_voc(folder, part, labels))
+    )
     if not truths:
         wanted = "(annotations/*.xml with images/, or boxes.json)" if part == "all" else f"of the part {part!r}"
         raise UsageError(f"{data} holds no annotated pictures {wanted}")
@@ -96,7 +91,7 @@ def _read_wider(folder: Path, part: PartName) -> Iterator[Truth]:
         raise UsageError(f"{folder / 'boxes.json'} is not readable as WIDER FACE boxes ({error!r})") from None
 
 
-def _read_voc(folder: Path, part: PartName) -> Iterator[Truth]:
+def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[Truth]:
     separate = (folder / "annotations").is_dir()
     annotations = folder / "annotations" if separate else folder
     images = folder / "images" if (folder / "images").is_dir() else folder
@@ -111,15 +106,15 @@ def _read_voc(folder: Path, part: PartName) -> Iterator[Truth]:
                 raise UsageError(f"{folder / 'groups.csv'} does not name {path.name}, so its part is unknown")
             if part_of_group(groups[path.name]) != part:
                 continue
-        yield _read_annotation(xml, path)
+        yield _read_annotation(xml, path, known)
 
 
-def _read_annotation(xml: Path, path: Path) -> Truth:
+def _read_annotation(xml: Path, path: Path, known: tuple[str, ...]) -> Truth:
     boxes, labels, ignored = [], [], []
     try:
         for item in ET.parse(xml).getroot().iter("object"):
             boxes.append([float(item.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")])
-            labels.append(label_of(item.findtext("name") or ""))
+            labels.append(label_of(item.findtext("name") or "", known))
             ignored.append((item.findtext("difficult") or "0").strip() == "1")
     except (ET.ParseError, ValueError) as error:
         raise UsageError(f"{xml} is not readable as Pascal VOC ({error})") from None
@@ -132,10 +127,12 @@ def _read_annotation(xml: Path, path: Path) -> Truth:
     )
 
 
-def label_of(spelling: str) -> int:
-    """Index into `LABELS` of a class as data sets spell it; `UNKNOWN` for any other."""
-    plain = spelling.strip().lower().replace("-", "_").replace(" ", "_")
-    return LABELS.index(plain) if plain in LABELS else _SPELLINGS.get(plain, UNKNOWN)
+def label_of(spelling: str, labels: tuple[str, ...] = LABELS) -> int:
+    """Index into `labels` of a class as data sets spell it; `UNKNOWN` for any other."""
+    for name in (spelling.strip(), canonical_label(spelling)):
+        if name in labels:
+            return labels.index(name)
+    return UNKNOWN
 
 
 def _read_groups(folder: Path) -> dict[str, str]:

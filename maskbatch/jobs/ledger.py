@@ -4,15 +4,17 @@
 
     results.work/
         key.json              settings, models, roots: what the work belongs to
-        plan.json             how many inputs were found, and whether their result has been written (`jobs.plan`)
-        plan.inputs           a hash per input
-        lock                  who is writing (`jobs.lock`)
+        snapshot.json         how many inputs were found, and whether their result has been written (`jobs.snapshot`)
+        snapshot.inputs       a hash per input
+        lock                  who is writing (`storage.file_lock`)
+        draw/                 key and receipts again, for what is drawn from the rows (`scanning.draw`)
+        rows.parquet          the rows of a data set in the order of the inputs, while they are drawn or tracked
         parts/UNIT.parquet    the rows of a unit; every id begins with the mark of the run's key
         receipts/UNIT.json    written after the part; with it the unit is done
 
 Done means: the receipt is whole and of this run's key, its part exists with the size the receipt names, and the receipt's fingerprint
 of an input is that of the input now. All else is redone. Piece by piece, not unit by unit: adding a file to a folder redoes that file
-alone. The part's sum is checked when it is read for the merge; a part that rotted loses its receipt, and its inputs are redone.
+alone. The part's checksum is checked when it is read for the merge; a part that decayed on the disk loses its receipt, and its inputs are reprocessed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 from maskbatch.errors import OutputError, SettingsChangedError
 from maskbatch.jobs import receipts
 from maskbatch.jobs.completed import CompletedPieces
-from maskbatch.jobs.units import run_mark
+from maskbatch.jobs.key import RunKey, describe_difference
 from maskbatch.storage import Store
 from maskbatch.types import Receipt, UnitRows, WorkUnit
 
@@ -39,42 +41,37 @@ class DamagedPartError(Exception):
         self.unit = unit
 
 
-def key_text(key: dict[str, Any]) -> str:
-    """A run's key as the short text that the ids of its units are made with."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-
-
 class Ledger:
     """One work folder. Workers call `commit`; the parent calls everything else.
 
     Args:
         store: the folder.
-        key: the run's key; receipts of other runs are passed over. Without it none is.
+        key: the run's key; receipts of other runs are skipped. Without it all count.
     """
 
-    def __init__(self, store: Store, key: dict[str, Any] | None = None) -> None:
+    def __init__(self, store: Store, key: RunKey | None = None) -> None:
         self.store = store
-        self._mark = "" if key is None else run_mark(key_text(key))
+        self._mark = "" if key is None else key.mark
 
     # --- what the work belongs to
 
-    def claim(self, key: dict[str, Any]) -> None:
+    def claim(self, key: RunKey) -> None:
         """Bind the folder to these settings; raises SettingsChangedError naming the difference if it has others."""
-        self._mark = run_mark(key_text(key))
-        key = _as_stored(key)
+        self._mark = key.mark
+        stored = key.as_dict()
         try:
-            old = self.key()
+            old = self.stored_key()
         except FileNotFoundError:
-            self.store.write("key.json", json.dumps(key, indent=1, sort_keys=True).encode())
+            self.store.write("key.json", json.dumps(stored, indent=1, sort_keys=True).encode())
             return
-        difference = describe_difference(old, key)
+        difference = describe_difference(old, stored)
         if difference:
             raise SettingsChangedError(
                 f"{self.store.url} holds work done with other settings or models: {difference}. "
                 "Use the same ones to continue, another --out, or --restart to begin anew."
             )
 
-    def key(self) -> dict[str, Any]:
+    def stored_key(self) -> dict[str, Any]:
         """What the folder is bound to; raises FileNotFoundError where it is bound to nothing, OutputError where that is damaged."""
         try:
             key = json.loads(self.store.read("key.json"))
@@ -90,19 +87,23 @@ class Ledger:
             )
         return key
 
-    def belongs_to(self, key: dict[str, Any]) -> bool:
+    def key(self) -> RunKey:
+        """The key that the folder is bound to; raises as `stored_key`."""
+        return RunKey.from_dict(self.stored_key())
+
+    def belongs_to(self, key: RunKey) -> bool:
         """Whether the folder holds work of a run with this key."""
         try:
-            return self.key() == _as_stored(key)
+            return self.stored_key() == key.as_dict()
         except (FileNotFoundError, OutputError):
             return False
 
     def clear(self) -> None:
         """Forget all work."""
-        for folder in ("receipts", "parts"):  # receipts first: without them the parts are nothing
+        for folder in ("draw/receipts", "receipts", "parts"):  # receipts first: without them the parts are nothing
             for name in self.store.names(folder):
                 self.store.remove(f"{folder}/{name}")
-        for name in ("plan.json", "plan.inputs", "key.json"):
+        for name in ("draw/key.json", "snapshot.json", "snapshot.inputs", "rows.parquet", "key.json"):
             self.store.remove(name)
 
     def clear_temporaries(self) -> None:
@@ -132,7 +133,7 @@ class Ledger:
     # --- what is done
 
     def receipts(self) -> Iterator[Receipt]:
-        """All receipts that hold, in the order of their names; damaged ones and those without their part are passed over."""
+        """All receipts that hold, in the order of their names; damaged ones and those without their part are skipped."""
         names = self.store.names("receipts")
         parts = self.store.sizes("parts")  # listed after the receipts: a part is older than its receipt
         wanted = [f"receipts/{name}" for name in names if name.startswith(self._mark) and name.endswith(".json")]
@@ -180,22 +181,3 @@ def _holding(unit: str, data: bytes | None, part_bytes: int | None) -> Receipt |
     except ValueError:
         return None
     return receipt if receipt.unit == unit and (not receipt.rows or part_bytes == receipt.part_bytes) else None
-
-
-def _as_stored(key: dict[str, Any]) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(json.dumps(key, default=str))
-    return stored
-
-
-def describe_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    """The entries in which two keys differ, as ``name: old → new``; empty where they agree."""
-    lines = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            inner = describe_difference(before, after, f"{prefix}{name}.")
-            if inner:
-                lines.append(inner)
-        elif before != after:
-            lines.append(f"{prefix}{name}: {before} → {after}")
-    return "; ".join(lines)

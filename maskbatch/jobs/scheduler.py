@@ -14,14 +14,14 @@ from maskbatch.errors import InputErrorCode, WorkerError
 from maskbatch.jobs.completed import PiecesBySource
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.jobs.units import Backlog, make_unit
-from maskbatch.types import PieceResult, Receipt, Split, UnitRows, WorkUnit
+from maskbatch.types import PieceResult, Receipt, Source, Split, UnitRows, WorkUnit
 
 MAX_CULPRITS_IN_A_ROW = 100
-"""So many inputs set aside with no unit finished in between: not the inputs are at fault but the machine."""
+"""This many inputs quarantined with no unit finished in between: the machine is at fault, not the inputs."""
 
 TRIES = 2
 TRIES_IF_KILLED = 4
-"""A worker killed from outside (SIGKILL, SIGTERM) may have met the kernel's want of memory or an operator, not a bad input."""
+"""A worker killed from outside (SIGKILL, SIGTERM) may have met the kernel's lack of memory or an operator, not a bad input."""
 
 FEW_SUSPECTS = 4
 
@@ -42,6 +42,7 @@ class Scheduler:
         done: what earlier runs did, so that the parts of a split video are not redone.
         on_receipt: told of each finished unit.
         on_note: told a sentence about each worker lost.
+        on_moved: told how many signs of life (a frame, an input begun or ended) there were since the last time.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Scheduler:
         done: PiecesBySource,
         on_receipt: Callable[[Receipt], None],
         on_note: Callable[[str], None],
+        on_moved: Callable[[int], None] = lambda _signs: None,
     ) -> None:
         self._backlog = backlog
         self._ledger = ledger
@@ -59,6 +61,7 @@ class Scheduler:
         self._done = done
         self._on_receipt = on_receipt
         self._on_note = on_note
+        self.moved = on_moved
         self._out: dict[str, WorkUnit] = {}
         self._culprits_in_a_row: list[str] = []
         self._lost_alone: dict[str, int] = {}
@@ -75,6 +78,10 @@ class Scheduler:
         if unit is not None:
             self._out[unit.id] = unit
         return unit
+
+    def sample(self, count: int) -> list[Source]:
+        """A few of the inputs that are to be handed out, for a look at them beforehand."""
+        return self._backlog.sample(count)
 
     def completed(self, unit: WorkUnit, answer: Receipt | Split) -> None:
         """A worker has finished a unit."""
@@ -117,10 +124,10 @@ class Scheduler:
         if len(unit.pieces) == 1:
             self._lost_one(unit, cause, detail, TRIES_IF_KILLED if killed else TRIES)
             return
-        parcels = self._parcels(unit, None if suspects is None else sorted(set(suspects)))
+        smaller = self._split(unit, None if suspects is None else sorted(set(suspects)))
         what = f"{cause}, {detail}" if detail else cause
-        self._on_note(f"a worker was lost ({what}); its {len(unit.pieces)} inputs go back in {len(parcels)} parcels")
-        self._backlog.put_back(parcels)
+        self._on_note(f"a worker was lost ({what}); its {len(unit.pieces)} inputs are requeued as {len(smaller)} units")
+        self._backlog.put_back(smaller)
 
     def returned(self, unit: WorkUnit, why: str) -> None:
         """A unit that was not finished through no fault of its inputs (its whole machine is gone) is handed out again."""
@@ -128,34 +135,34 @@ class Scheduler:
         if (receipt := self._ledger.receipt(unit.id)) is not None:
             self.completed(unit, receipt)
             return
-        self._on_note(f"{why}; its {len(unit.pieces)} inputs are handed out again")
+        self._on_note(f"{why}; its {len(unit.pieces)} inputs are requeued")
         self._backlog.put_back([unit])
 
-    def _parcels(self, unit: WorkUnit, suspects: list[int] | None) -> list[WorkUnit]:
+    def _split(self, unit: WorkUnit, suspects: list[int] | None) -> list[WorkUnit]:
         pieces = unit.pieces
         if not suspects or unit.id in self._misled:
             middle = len(pieces) // 2
             return [make_unit(half, self._key) for half in (pieces[:middle], pieces[middle:])]
         size = 1 if len(suspects) <= FEW_SUSPECTS else -(-len(suspects) // FEW_SUSPECTS)
-        parcels = [
+        units = [
             make_unit((pieces[index] for index in suspects[start : start + size]), self._key)
             for start in range(0, len(suspects), size)
         ]
         rest = [piece for index, piece in enumerate(pieces) if index not in set(suspects)]
         if rest:
-            parcels.append(make_unit(rest, self._key))
-            self._misled.add(parcels[-1].id)  # if a worker dies on these too, the suspects were not (all of) it
-        return parcels
+            units.append(make_unit(rest, self._key))
+            self._misled.add(units[-1].id)  # if a worker dies on these too, the suspects were not (all of) it
+        return units
 
     def _lost_one(self, unit: WorkUnit, cause: InputErrorCode, detail: str, tries: int) -> None:
         times = self._lost_alone[unit.id] = self._lost_alone.get(unit.id, 0) + 1
         name = unit.pieces[0].source.name
         if times < tries:
-            self._on_note(f"a worker was lost on {name} ({cause}); it is tried once more")
+            self._on_note(f"a worker was lost on {name} ({cause}); trying again")
             self._backlog.put_back([unit])
             return
         message = WHAT_HAPPENED.get(cause, "processing this input failed") + (f": {detail}" if detail else "")
-        self._on_note(f"{name} is set aside: {message}")
+        self._on_note(f"{name} is quarantined: {message}")
         del self._lost_alone[unit.id]
         self._culprits_in_a_row.append(unit.id)
         self._quarantine(unit, cause, message)
@@ -163,7 +170,7 @@ class Scheduler:
             for culprit in self._culprits_in_a_row:
                 self._ledger.forget(culprit)  # the next run is to try them again
             raise WorkerError(
-                f"{MAX_CULPRITS_IN_A_ROW} inputs in a row took their worker down and none was finished, so something is wrong "
+                f"{MAX_CULPRITS_IN_A_ROW} inputs in a row took their worker down and none was finished, so the fault is "
                 f"with this machine rather than with the inputs; the last: {name}: {message}"
             )
 

@@ -1,24 +1,21 @@
 """How pieces become work units.
 
-A unit is only a parcel: its rows depend on each piece alone, so units may be cut in any way without changing a result. That is
+A unit is only a package: its rows depend on each piece alone, so units may be cut in any way without changing a result. That is
 why they can be large while there is much to do and small at the end, and why a resumed run need not cut them as before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Iterable
 
-from maskbatch.types import Piece, WorkUnit
+from maskbatch.jobs.key import run_mark
+from maskbatch.types import Piece, Source, WorkUnit
 
 SMALLEST_TAIL_UNIT = 8
 FIRST_UNIT = 16
-
-
-def run_mark(key: str) -> str:
-    """How the ids of all units of a run with this key begin: work that another run's straggler leaves is told by it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 def unit_id(pieces: Iterable[Piece], key: str) -> str:
@@ -58,6 +55,11 @@ class Backlog:
     def __len__(self) -> int:
         """Pieces not handed out yet."""
         return len(self._videos) + len(self._images) + sum(len(unit.pieces) for unit in self._ready)
+
+    def sample(self, count: int) -> list[Source]:
+        """The first few sources that would be handed out; hands out nothing."""
+        ready = (piece for unit in self._ready for piece in unit.pieces)
+        return [piece.source for piece in itertools.islice(itertools.chain(ready, self._videos, self._images), count)]
 
     def put_back(self, units: Iterable[WorkUnit]) -> None:
         """Hand out these units next (parts of a video just split, or what is left of a unit whose worker died).

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from maskbatch.errors import MissingExtraError, ModelError, OutputError, UsageError
-from maskbatch.models.files import file_sum
+from maskbatch.models.files import file_checksum
 from maskbatch.models.registry import Entry, all_entries, entry_path, models_folder, packs_folder
 
 _CHUNK = 1 << 18
@@ -65,7 +65,7 @@ def pull_entry(entry: Entry, accept_license: bool = False, progress: Progress | 
     if entry.url is None or not entry.url.startswith(("https://", "http://")):
         raise ModelError(f"model {entry.name} has no address that it could be pulled from")
     target = models_folder() / entry.file
-    if target.is_file() and file_sum(target) == entry.sha256:
+    if target.is_file() and file_checksum(target) == entry.sha256:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ A *name* is one of
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import util
@@ -18,14 +19,13 @@ from pathlib import Path
 from typing import Literal
 
 from maskbatch.errors import ModelError, UsageError
-from maskbatch.models.files import ModelFile, cache_root, file_sum
+from maskbatch.models.files import ModelFile, cache_root, file_checksum
 
 Role = Literal["detector", "classifier"]
 
 PACKAGE_FOLDER = Path(__file__).parent
-PACKAGED_SUMS = PACKAGE_FOLDER / "packaged.json"
+PACKAGED_CHECKSUMS = PACKAGE_FOLDER / "packaged.json"
 VARIANTS = ("int8", "fp16")
-DETECTOR_FAMILIES = ("retinaface", "yunet", "scrfd", "centerface")
 
 _INSIGHTFACE = "https://github.com/deepinsight/insightface/releases/download/v0.7/"
 _INSIGHTFACE_LICENCE = "non-commercial research only (insightface model packs)"
@@ -68,7 +68,7 @@ class Entry:
         return self.url is None
 
 
-# What the packaged files are; their sizes and sums stand in packaged.json, which `python -m maskbatch.models.register` writes.
+# What the packaged files are; their sizes and checksums stand in packaged.json, which `python -m maskbatch.models.register` writes.
 _PACKAGED: dict[str, tuple[str, str]] = {
     "retinaface": ("retinaface", "detects faces, trained for masked ones; five landmarks (default detector)"),
     "mask_mobilenet_v2": ("classifier", "tells with_mask, without_mask, mask_weared_incorrect (default classifier)"),
@@ -138,9 +138,11 @@ def packaged_entries() -> tuple[Entry, ...]:
     """The models that came with the package, every variant of them.
 
     Raises:
-        ModelError: the list of sums is missing or broken.
+        ModelError: the list of checksums is missing or broken.
     """
-    return _read_packaged(PACKAGED_SUMS, PACKAGED_SUMS.stat().st_mtime_ns if PACKAGED_SUMS.exists() else 0)
+    return _read_packaged(
+        PACKAGED_CHECKSUMS, PACKAGED_CHECKSUMS.stat().st_mtime_ns if PACKAGED_CHECKSUMS.exists() else 0
+    )
 
 
 @lru_cache(maxsize=4)
@@ -192,15 +194,34 @@ def entry_path(entry: Entry) -> Path:
 
 def to_file(entry: Entry) -> ModelFile:
     """The entry as the runtime takes it; whether the file is there and right is found out when it is opened."""
-    mend = "reinstall maskbatch" if entry.packaged else f"run `{pull_command(entry)}`"
-    return ModelFile(entry.name, entry_path(entry), entry.sha256, entry.family, mend)
+    fix = "reinstall maskbatch" if entry.packaged else f"run `{pull_command(entry)}`"
+    return ModelFile(entry.name, entry_path(entry), entry.sha256, entry.family, fix)
 
 
 def pull_command(entry: Entry) -> str:
     return f"maskbatch models pull {entry.name}" + (" --accept-license" if entry.restricted else "")
 
 
-def find_model(name: str, role: Role, prefer: tuple[str, ...] = ("fp32",), precision: str = "auto") -> ModelFile:
+@dataclass(frozen=True, slots=True)
+class Families:
+    """What is known of detector families where a user's own file is named.
+
+    Attributes:
+        names: those that may stand before a path, ``scrfd:PATH.onnx``.
+        recognise: tells the family of a file from its outputs; raises ModelError.
+    """
+
+    names: tuple[str, ...]
+    recognise: Callable[[Path], str]
+
+
+def find_model(
+    name: str,
+    role: Role,
+    prefer: tuple[str, ...] = ("fp32",),
+    precision: str = "auto",
+    families: Families | None = None,
+) -> ModelFile:
     """The file that a name means.
 
     Args:
@@ -208,6 +229,7 @@ def find_model(name: str, role: Role, prefer: tuple[str, ...] = ("fp32",), preci
         role: what it is wanted for.
         prefer: precisions, best first, from which ``auto`` takes the first that is there.
         precision: ``auto``, or the one that must be used (``fp32``, ``fp16``, ``int8``).
+        families: for detectors that are a user's own file (`maskbatch.detect.families.find_detector` gives them).
 
     Raises:
         UsageError: no such name, or the wrong role.
@@ -218,12 +240,12 @@ def find_model(name: str, role: Role, prefer: tuple[str, ...] = ("fp32",), preci
     if entry is None and name in _PACKAGED and (_PACKAGED[name][0] == "classifier") == (role == "classifier"):
         raise ModelError(f"the packaged model {name} is missing: reinstall maskbatch")
     if entry is None or entry.role != role:
-        return _find_file(name, role, tuple(e.name for e in entries.values() if e.role == role))
+        return _find_file(name, role, tuple(e.name for e in entries.values() if e.role == role), families)
     if entry.packaged and base_name(name) == name:
         entry = _pick_variant(entry, entries, prefer, precision)
     found = to_file(entry)
     if not found.path.is_file():
-        raise ModelError(f"model {entry.name} is not here: {found.mend}")
+        raise ModelError(f"model {entry.name} is not installed: {found.fix}")
     return found
 
 
@@ -237,23 +259,23 @@ def _pick_variant(entry: Entry, entries: dict[str, Entry], prefer: tuple[str, ..
     return next((variants[kind] for kind in prefer if kind in variants), entry)
 
 
-def _find_file(name: str, role: Role, known: tuple[str, ...]) -> ModelFile:
+def _find_file(name: str, role: Role, known: tuple[str, ...], families: Families | None) -> ModelFile:
     """A user's own file, or a pack of `insightface`."""
     family, colon, rest = name.partition(":")
     if role == "classifier":
         if name.endswith(".onnx"):
             return _own_file(Path(name), "classifier")
         raise UsageError(f"no classifier is called {name!r}: use {', '.join(known)} or the path of an ONNX file")
-    if colon and family in DETECTOR_FAMILIES:
+    if colon and families and family in families.names:
         if rest.endswith(".onnx"):
             return _own_file(Path(rest), family)
         if family == "scrfd":
             return _pack_file(rest)
-    if name.endswith(".onnx"):
-        return _own_file(Path(name), _family_of(Path(name)))
+    if name.endswith(".onnx") and families:
+        return _own_file(Path(name), families.recognise(Path(name)))
     raise UsageError(
         f"no detector is called {name!r}: use {', '.join(known)}, "
-        f"or FAMILY:PATH.onnx with one of {', '.join(DETECTOR_FAMILIES)}"
+        f"or FAMILY:PATH.onnx with one of {', '.join(families.names if families else ())}"
     )
 
 
@@ -261,32 +283,14 @@ def _own_file(path: Path, family: str) -> ModelFile:
     path = path.expanduser()
     if not path.is_file():
         raise ModelError(f"model file {path} does not exist")
-    return ModelFile(path.name.removesuffix(".onnx"), path.absolute(), _sum(path), family)
+    return ModelFile(path.name.removesuffix(".onnx"), path.absolute(), _checksum(path), family)
 
 
-def _sum(path: Path) -> str:
+def _checksum(path: Path) -> str:
     try:
-        return file_sum(path)
+        return file_checksum(path)
     except OSError as error:
         raise ModelError(f"model file {path} cannot be read: {error.strerror}") from None
-
-
-def _family_of(path: Path) -> str:
-    """Tell a detector's family from the names and number of its outputs."""
-    from maskbatch.runtime.sessions import output_names
-
-    outputs = output_names(path)
-    if {"scores", "deltas", "landmark_deltas"} <= set(outputs):
-        return "retinaface"
-    if "cls_8" in outputs and "obj_8" in outputs:
-        return "yunet"
-    if len(outputs) in (6, 9):
-        return "scrfd"
-    if len(outputs) == 4:
-        return "centerface"
-    raise ModelError(
-        f"{path} has the outputs {', '.join(outputs[:6])}, as no known detector has: name the family, e.g. scrfd:{path}"
-    )
 
 
 def packs_folder() -> Path:
@@ -304,20 +308,20 @@ def _pack_file(pack: str) -> ModelFile:
         )
     known = {entry.file: entry.sha256 for entry in _PULLABLE if entry.restricted}
     path = found[0]
-    digest = known.get(path.name) or _sum(path)
+    digest = known.get(path.name) or _checksum(path)
     return ModelFile(f"scrfd:{Path(pack).name}", path, digest, "scrfd", "download the pack again")
 
 
 def check_entry(entry: Entry) -> str:
-    """What is wrong with a registered model's file, with the mend; empty if nothing is."""
+    """What is wrong with a registered model's file, with the fix; empty if nothing is."""
     path = entry_path(entry)
-    mend = to_file(entry).mend
+    fix = to_file(entry).fix
     if not path.is_file():
-        return f"not here: {mend}"
+        return f"not installed: {fix}"
     try:
-        found = file_sum(path)
+        found = file_checksum(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if found != entry.sha256:
-        return f"has SHA-256 {found[:12]}…, but {entry.sha256[:12]}… is registered: {mend}"
+        return f"has SHA-256 {found[:12]}…, but {entry.sha256[:12]}… is registered: {fix}"
     return ""

@@ -19,12 +19,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
-from maskbatch.errors import InputError
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.storage.opener import open_binary, read_bytes
-from maskbatch.types import Frame, Piece, PieceResult, Problem, ProgressCallback, WorkUnit
+from maskbatch.types import Frame, Piece, PieceResult, ProgressCallback, WorkUnit, as_problem
 
 HASH_BLOCK = 1 << 20
 DEFAULT_PREFETCH_MB = 16
@@ -108,7 +107,7 @@ class Decoder:
             # PyAV's containers, streams and codecs refer to each other: without this a decoder's frames (27 MB at 720p) stay
             # for every piece until Python collects by itself, seldom.
             gc.collect()
-            _give_back()
+            _return_freed_memory()
 
     def _pictures(self, images: list[tuple[int, Piece]], threads: int) -> Iterator[tuple[int, Frame | None]]:
         if threads == 1:
@@ -175,22 +174,10 @@ class Decoder:
         yield Decoded(index, None), 0
 
 
-def _give_back() -> None:
+def _return_freed_memory() -> None:
     """Return freed memory to the system: glibc would keep one decoder's frames beside the next one's (200 MB at 1080p)."""
     if _malloc_trim is not None:
         _malloc_trim(0)
-
-
-def as_problem(error: Exception) -> Problem:
-    """What an exception while reading an input says in the inputs table.
-
-    Anything but an InputError is a defect of ours or of a decoder; it costs its input, not the run, and is named as such.
-    """
-    if isinstance(error, InputError):
-        return Problem("error", error.code, error.message)
-    if isinstance(error, MemoryError):
-        return Problem("error", "out_of_memory", "not enough memory to decode this input")
-    return Problem("error", "internal", f"unexpected {type(error).__name__} while decoding: {error}")
 
 
 def _hash_file(path: str, tick: Callable[[], None]) -> str:

@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maskbatch.results.columns import flags, numbers
-from maskbatch.results.schema import PART, PROBABILITY_COLUMNS
-from maskbatch.tasks.mask import LABELS
+from maskbatch.results.schema import part_schema
+from maskbatch.tasks import Task
 from maskbatch.types import Detections, Floats, Frame, Image
 
 
 class RowBuffer:
     """The faces of one unit, in the order in which they were found; probabilities follow later, in the same order."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._frames: list[int | None] = []
         self._times: list[float | None] = []
         self._faces: list[int] = []
@@ -49,15 +50,15 @@ class RowBuffer:
         self._sharpness.extend(sharpness(crop) for crop in crops)
 
     def add_probabilities(self, probabilities: Floats) -> None:
-        """The classifier's n×3 outputs for the next n faces."""
+        """The classifier's n×k outputs for the next n faces."""
         self._probabilities.append(probabilities)
 
     def labels(self) -> dict[str, int]:
         """Faces per label."""
         if not self._probabilities:
             return {}
-        counts = np.bincount(np.concatenate(self._probabilities).argmax(axis=1), minlength=len(LABELS))
-        return {label: int(count) for label, count in zip(LABELS, counts, strict=True)}
+        counts = np.bincount(np.concatenate(self._probabilities).argmax(axis=1), minlength=len(self._task.labels))
+        return {label: int(count) for label, count in zip(self._task.labels, counts, strict=True)}
 
     def to_parquet(self, faces_per_piece: list[int]) -> tuple[bytes, int]:
         """The part file and its number of rows (no bytes for no rows).
@@ -82,11 +83,11 @@ class RowBuffer:
             pa.FixedSizeListArray.from_arrays(
                 numbers(landmarks.reshape(-1), pa.float32()), 10, mask=flags(missing) if missing.any() else None
             ),
-            *[numbers(probabilities[:, i], pa.float32()) for i in range(len(PROBABILITY_COLUMNS))],
+            *[numbers(probabilities[:, i], pa.float32()) for i in range(len(self._task.labels))],
             numbers(np.array(self._sharpness), pa.float32()),
         ]
         sink = io.BytesIO()
-        pq.write_table(pa.Table.from_arrays(columns, schema=PART), sink, compression="zstd")
+        pq.write_table(pa.Table.from_arrays(columns, schema=part_schema(self._task)), sink, compression="zstd")
         return sink.getvalue(), count
 
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-import cv2
 import numpy as np
 
-from maskbatch.classify.classifier import MaskClassifier, make_classifier
+from maskbatch.classify.classifier import FaceClassifier, make_classifier
 from maskbatch.classify.crops import crop_faces, crops_need_full
 from maskbatch.config import ScanConfig
 from maskbatch.detect import make_detector
 from maskbatch.detect.base import Detector
-from maskbatch.pipeline.decode import Decoded, Decoder, as_problem, new_result
+from maskbatch.pipeline.decode import Decoded, Decoder, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
+from maskbatch.runtime.opencv import OneOpenCVThread
 from maskbatch.sources.videos.packets import no_tick
 from maskbatch.sources.videos.reader import split_video
 from maskbatch.types import (
@@ -36,6 +37,7 @@ from maskbatch.types import (
     Split,
     UnitRows,
     WorkUnit,
+    as_problem,
 )
 
 SAMPLES_PER_PIECE = 20
@@ -44,29 +46,52 @@ SAMPLES_PER_PIECE = 20
 
 @dataclass(frozen=True, slots=True)
 class ScanWorkerSpec:
-    """What a worker process needs to make its worker."""
+    """What a worker process needs to make its worker.
+
+    Attributes:
+        config: the settings of the scan.
+        devices: on which the models run; several GPUs are shared out, one to a worker.
+    """
 
     config: ScanConfig
-    device: Device
+    devices: tuple[Device, ...]
+
+    @property
+    def gpus(self) -> int:
+        """See `WorkerSpec.gpus`."""
+        return len(self.devices) if self.devices[0].is_gpu else 0
+
+    def for_worker(self, number: int) -> Self:
+        """For one worker: the GPU that is its own, in turn where there are more workers than GPUs."""
+        return replace(self, devices=(self.devices[number % len(self.devices)],))
 
     def open(self) -> ScanWorker:
-        """Load the models; raises ModelError or DeviceError."""
-        cv2.setNumThreads(1)  # a worker per core: OpenCV's own threads would only take cores from the other workers
-        config, batch_size = self.config, self.config.execution.batch_size
+        """Load the models on the first device; raises ModelError or DeviceError."""
+        threads = OneOpenCVThread()
+        config, device, batch_size = self.config, self.devices[0], self.config.execution.batch_size
         return ScanWorker(
             config,
-            make_detector(config.models, self.device, batch_size),
-            make_classifier(config.models, self.device, batch_size),
+            make_detector(config.models, device, batch_size),
+            make_classifier(config.models, device, batch_size),
+            threads,
         )
 
 
 class ScanWorker:
     """Turns units into rows. Not thread-safe; one per process."""
 
-    def __init__(self, config: ScanConfig, detector: Detector, classifier: MaskClassifier) -> None:
+    def __init__(
+        self, config: ScanConfig, detector: Detector, classifier: FaceClassifier, threads: OneOpenCVThread | None = None
+    ) -> None:
         self._config = config
+        self._threads = threads
         self.detector = detector
         self.classifier = classifier
+
+    def close(self) -> None:
+        """See `Worker.close`."""
+        if self._threads is not None:
+            self._threads.close()
 
     def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows | Split:
         """Process one unit. Errors of its inputs are in the result; an exception is one of the models or of this machine."""
@@ -95,7 +120,7 @@ class UnitRun:
         self,
         config: ScanConfig,
         detector: Detector,
-        classifier: MaskClassifier,
+        classifier: FaceClassifier,
         unit: WorkUnit,
         report: ProgressCallback,
     ) -> None:
@@ -107,7 +132,7 @@ class UnitRun:
         self._waiting: list[Decoded] = []
         self._crops: list[Image] = []
         self._crop_owners: list[int] = []
-        self._rows = RowBuffer()
+        self._rows = RowBuffer(classifier.task)
         self._seconds = dict.fromkeys(("detect", "crop", "classify", "write"), 0.0)
         self._decoder = Decoder(unit, config, detector.det_size, report)
 
@@ -193,7 +218,7 @@ def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = no_
 
 
 def cut_faces(
-    frame: Frame, found: Detections, min_face: int, classifier: MaskClassifier
+    frame: Frame, found: Detections, min_face: int, classifier: FaceClassifier
 ) -> tuple[Detections, Image, Problem | None]:
     """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well.
 

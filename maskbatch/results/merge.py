@@ -20,14 +20,13 @@ import pyarrow.parquet as pq
 from maskbatch.jobs.completed import CompletedPiece, PiecesBySource
 from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.results.columns import numbers, strings, to_numpy
-from maskbatch.results.schema import INPUTS, PART, PROBABILITY_COLUMNS, RESULTS, SCHEMA_VERSION
-from maskbatch.tasks.mask import LABELS
+from maskbatch.results.schema import INPUTS, SCHEMA_VERSION, part_schema, results_schema
+from maskbatch.tasks import MASK, Task
 from maskbatch.types import PieceResult, Problem, Source
 
 ROW_GROUP = 65_536
 INPUT_ROW_GROUP = 16_384
 CACHED_PARTS = 16
-EMPTY_PART = pa.Table.from_batches([], schema=PART)
 
 Tracker = Callable[[pa.Table], pa.Array]
 
@@ -39,7 +38,7 @@ class Totals:
     inputs: int = 0
     status: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partial": 0, "error": 0})
     faces: int = 0
-    labels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+    labels: dict[str, int] = field(default_factory=dict)
     frames_read: int = 0
     frames_skipped: int = 0
     frames_failed: int = 0
@@ -49,14 +48,15 @@ class Totals:
 class PartCache:
     """Reads parts of a work folder; keeps the last few, since neighbours in the result are mostly neighbours in a part."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, task: Task = MASK) -> None:
         self._ledger = ledger
+        self.empty = pa.Table.from_batches([], schema=part_schema(task))
         self._tables: OrderedDict[str, pa.Table] = OrderedDict()
 
     def rows(self, piece: CompletedPiece) -> pa.Table:
         """The rows of one piece; raises DamagedPartError where the part is not what was written."""
         if not piece.result.faces:
-            return EMPTY_PART
+            return self.empty
         table = self._tables.get(piece.unit)
         if table is None:
             table = pq.ParquetFile(io.BytesIO(self._ledger.part(piece.unit))).read()
@@ -115,27 +115,29 @@ def walk(sources: Iterable[Source], done: PiecesBySource, parts: PartCache) -> I
         pieces = [found[part] for part in sorted(found)]
         result = combine(source, [piece.result for piece in pieces])
         tables = [parts.rows(piece) for piece in pieces if piece.result.faces]
-        rows = pa.concat_tables(tables) if tables else EMPTY_PART
+        rows = pa.concat_tables(tables) if tables else parts.empty
         yield Merged(source, result, rows)
 
 
-def result_rows(merged: list[Merged], tracks: list[pa.Array | None]) -> pa.Table:
+def result_rows(merged: list[Merged], tracks: list[pa.Array | None], task: Task = MASK) -> pa.Table:
     """The rows of several sources in the public schema.
 
     Args:
         merged: the sources.
         tracks: int64 track of each source's rows, or None where there is no tracking.
+        task: whose labels the rows have.
     """
+    schema = results_schema(task)
     counts = np.array([len(item.rows) for item in merged])
     rows = pa.concat_tables([item.rows for item in merged]).combine_chunks()
-    probabilities = np.column_stack([to_numpy(rows[name]) for name in PROBABILITY_COLUMNS])
+    probabilities = np.column_stack([to_numpy(rows[name]) for name in task.probability_columns])
     best = probabilities.argmax(axis=1)
-    columns: dict[str, Any] = {name: rows[name] for name in PART.names}
-    columns["source"] = _repeated([item.source.name for item in merged], counts, RESULTS.field("source").type)
-    columns["camera"] = _repeated([item.source.camera for item in merged], counts, RESULTS.field("camera").type)
-    columns["media"] = _repeated([item.source.media for item in merged], counts, RESULTS.field("media").type)
+    columns: dict[str, Any] = {name: rows[name] for name in part_schema(task).names}
+    columns["source"] = _repeated([item.source.name for item in merged], counts, schema.field("source").type)
+    columns["camera"] = _repeated([item.source.camera for item in merged], counts, schema.field("camera").type)
+    columns["media"] = _repeated([item.source.media for item in merged], counts, schema.field("media").type)
     columns["captured_at"] = _captured_at(merged, counts, rows["time_s"])
-    columns["label"] = pa.DictionaryArray.from_arrays(numbers(best, pa.int8()), strings(LABELS))
+    columns["label"] = pa.DictionaryArray.from_arrays(numbers(best, pa.int8()), strings(task.labels))
     columns["confidence"] = numbers(probabilities[np.arange(len(best)), best], pa.float32())
     columns["track"] = pa.chunked_array(
         [
@@ -144,7 +146,7 @@ def result_rows(merged: list[Merged], tracks: list[pa.Array | None]) -> pa.Table
         ],
         pa.int64(),
     )
-    return pa.Table.from_arrays([columns[name] for name in RESULTS.names], schema=RESULTS)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def _repeated(values: list[Any], counts: np.ndarray[Any, Any], kind: pa.DataType) -> pa.DictionaryArray:
@@ -237,14 +239,17 @@ def with_run_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:
 class ResultWriter:
     """Writes `results.parquet` (or other writers of rows) and `results.inputs.parquet` side by side, source by source."""
 
-    def __init__(self, results: Sequence[RowWriter], inputs: IO[bytes], metadata: dict[str, Any]) -> None:
+    def __init__(
+        self, results: Sequence[RowWriter], inputs: IO[bytes], metadata: dict[str, Any], task: Task = MASK
+    ) -> None:
         self._results = results
         self._inputs = GroupWriter(inputs, with_run_metadata(INPUTS, metadata), INPUT_ROW_GROUP)
         self._waiting: list[Merged] = []
         self._waiting_tracks: list[pa.Array | None] = []
         self._waiting_rows = 0
         self._input_rows: list[Merged] = []
-        self.totals = Totals()
+        self._task = task
+        self.totals = Totals(labels=dict.fromkeys(task.labels, 0))
 
     def add(self, item: Merged, track: pa.Array | None) -> None:
         """Append one source."""
@@ -268,7 +273,7 @@ class ResultWriter:
 
     def _flush_results(self) -> None:
         if self._waiting:
-            table = result_rows(self._waiting, self._waiting_tracks)
+            table = result_rows(self._waiting, self._waiting_tracks, self._task)
             for entry in table["label"].cast(pa.string()).value_counts().to_pylist():
                 self.totals.labels[entry["values"]] += entry["counts"]
             for writer in self._results:

@@ -54,6 +54,11 @@ class OutputPaths:
     def work(self) -> str:
         return f"{self.stem}.work"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that a scan may write here, without the work folder."""
+        return self.results, self.inputs, self.tracks, self.run
+
     def path(self, name: str) -> str:
         """A name with its folder, for people and for opening."""
         return name if self.folder == "." else f"{self.folder.rstrip('/')}/{name}"

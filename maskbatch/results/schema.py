@@ -1,10 +1,15 @@
-"""The public contract: the columns of the results, the inputs and the tracks, and the parts they are merged from."""
+"""The public contract: the columns of the results, the inputs and the tracks, and the parts they are merged from.
+
+The columns ``p_<label>`` follow from the task, everything else is the same for all.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pyarrow as pa
 
-from maskbatch.tasks.mask import LABELS
+from maskbatch.tasks import MASK, Task
 
 SCHEMA_VERSION = "1"
 
@@ -12,40 +17,54 @@ _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _SMALL_DICTIONARY = pa.dictionary(pa.int8(), pa.string())
 _LANDMARKS = pa.list_(pa.float32(), 10)
 
-PROBABILITY_COLUMNS: tuple[str, ...] = tuple(f"p_{label}" for label in LABELS)
 
-PART = pa.schema(
-    [
-        ("frame", pa.int64()),
-        ("time_s", pa.float64()),
-        pa.field("face", pa.int32(), nullable=False),
-        *[pa.field(name, pa.float32(), nullable=False) for name in ("x1", "y1", "x2", "y2", "score")],
-        ("landmarks", _LANDMARKS),
-        *[pa.field(name, pa.float32(), nullable=False) for name in PROBABILITY_COLUMNS],
-        pa.field("sharpness", pa.float32(), nullable=False),
-    ]
-)
-"""What a worker writes: everything that needs pixels. What needs only the source (name, camera, clock) is added by the merge."""
+def _numbers(names: tuple[str, ...]) -> list[pa.Field]:
+    return [pa.field(name, pa.float32(), nullable=False) for name in names]
 
-RESULTS = pa.schema(
-    [
-        pa.field("source", _DICTIONARY, nullable=False),
-        ("camera", _DICTIONARY),
-        pa.field("media", _SMALL_DICTIONARY, nullable=False),
-        ("frame", pa.int64()),
-        ("time_s", pa.float64()),
-        ("captured_at", pa.timestamp("us", tz="UTC")),
-        pa.field("face", pa.int32(), nullable=False),
-        *[pa.field(name, pa.float32(), nullable=False) for name in ("x1", "y1", "x2", "y2", "score")],
-        ("landmarks", _LANDMARKS),
-        pa.field("label", _SMALL_DICTIONARY, nullable=False),
-        pa.field("confidence", pa.float32(), nullable=False),
-        *[pa.field(name, pa.float32(), nullable=False) for name in PROBABILITY_COLUMNS],
-        pa.field("sharpness", pa.float32(), nullable=False),
-        ("track", pa.int64()),
-    ]
-)
-"""`results.parquet`: a row per face, ordered by source, frame, face. `sharpness` is the variance of the Laplacian of the grey crop."""
+
+@lru_cache(maxsize=16)
+def part_schema(task: Task) -> pa.Schema:
+    """What a worker writes: everything that needs pixels. What needs only the source (name, camera, clock) is added by the merge."""
+    return pa.schema(
+        [
+            ("frame", pa.int64()),
+            ("time_s", pa.float64()),
+            pa.field("face", pa.int32(), nullable=False),
+            *_numbers(("x1", "y1", "x2", "y2", "score")),
+            ("landmarks", _LANDMARKS),
+            *_numbers(task.probability_columns),
+            *_numbers(("sharpness",)),
+        ]
+    )
+
+
+@lru_cache(maxsize=16)
+def results_schema(task: Task) -> pa.Schema:
+    """`results.parquet`: a row per face, ordered by source, frame, face.
+
+    `sharpness` is the variance of the Laplacian of the grey crop.
+    """
+    return pa.schema(
+        [
+            pa.field("source", _DICTIONARY, nullable=False),
+            ("camera", _DICTIONARY),
+            pa.field("media", _SMALL_DICTIONARY, nullable=False),
+            ("frame", pa.int64()),
+            ("time_s", pa.float64()),
+            ("captured_at", pa.timestamp("us", tz="UTC")),
+            pa.field("face", pa.int32(), nullable=False),
+            *_numbers(("x1", "y1", "x2", "y2", "score")),
+            ("landmarks", _LANDMARKS),
+            pa.field("label", _SMALL_DICTIONARY, nullable=False),
+            *_numbers(("confidence", *task.probability_columns, "sharpness")),
+            ("track", pa.int64()),
+        ]
+    )
+
+
+PART = part_schema(MASK)
+RESULTS = results_schema(MASK)
+"""Of the default task."""
 
 INPUTS = pa.schema(
     [

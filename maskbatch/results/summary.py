@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
+import os
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from maskbatch.errors import UsageError
-from maskbatch.results.paths import OutputPaths
+from maskbatch.results.reader import ResultReader
 from maskbatch.results.tracks import USED, tracks_table
-from maskbatch.storage import open_store
-from maskbatch.tasks.mask import LABELS
+from maskbatch.tasks import Task
 
 Counted = Literal["people", "faces", "people and faces"]
 
 _QUARTER_US = 900_000_000
 """Clocks of all time zones differ from UTC by whole quarters of an hour, so quarters can be counted before a zone is chosen."""
 
-_COLUMNS = [*USED, "media", "label", "confidence"]
+_COLUMNS = ("source", "camera", "media", "time_s", "captured_at", "label", "track")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +35,11 @@ class ResultSummary:
         by: what the rows are split by.
         timezone: in which the hours and dates are.
         rows: one per group in order: its keys (text, or None where unknown), `count`, a count per label, and `share` (of all
-            counted, those with a mask worn correctly).
+            counted, those with the headline label: a mask worn correctly).
         total: the same over all rows, without keys.
         untracked: faces in tracked videos that belong to no person; they are not counted.
+        labels: those of the result, in the order of the classifier's outputs.
+        headline: the label that `share` is about.
     """
 
     counted: Counted
@@ -50,6 +48,8 @@ class ResultSummary:
     rows: tuple[dict[str, Any], ...]
     total: dict[str, Any]
     untracked: int = 0
+    labels: tuple[str, ...] = ()
+    headline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,9 @@ KEYS: tuple[str, ...] = ("source", "camera", *_TIMES)
 """What a summary can be split by. ``hour`` is the hour of the calendar, or of the recording (``+02:00``) where no clock is known."""
 
 
-def summarize(path: str, by: tuple[str, ...] = ("camera", "hour"), timezone: str = "UTC") -> ResultSummary:
+def summarize(
+    path: str | os.PathLike[str], by: tuple[str, ...] = ("camera", "hour"), timezone: str = "UTC"
+) -> ResultSummary:
     """Count the people of a result; its faces where it was made without tracking.
 
     A person counts once, in the hour in which they were first seen and with the label that their sightings voted for. Without
@@ -115,26 +117,23 @@ def summarize(path: str, by: tuple[str, ...] = ("camera", "hour"), timezone: str
     try:
         zone = zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"--timezone {timezone!r} is no time zone; write one as in Europe/Berlin or UTC") from error
-    counter = _Counter(by, zone)
-    try:
-        tracked = _is_tracked(path)
-        untracked = sum(_count_faces(counter, table, tracked) for table in _tables(path, _COLUMNS))
-        if tracked:
-            counter.add(_people(path), "first_at", "first_s")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such result") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a result of maskbatch ({error})") from None
+        raise UsageError(f"--timezone {timezone!r} is not a time zone; write one as in Europe/Berlin or UTC") from error
+    reader = ResultReader(path)
+    task, tracked = reader.task, reader.is_tracked
+    counter = _Counter(by, zone, task)
+    untracked = sum(_count_faces(counter, table, tracked) for table in reader.tables(_COLUMNS))
+    if tracked:
+        counter.add(_people(reader), "first_at", "first_s")
     counted: Counted = "people" if tracked else "faces"
     if tracked and counter.faces:
         counted = "people and faces"
-    return ResultSummary(counted, by, timezone, counter.rows(), counter.total(), untracked)
+    return ResultSummary(counted, by, timezone, counter.rows(), counter.total(), untracked, task.labels, task.headline)
 
 
 class _Counter:
-    def __init__(self, by: tuple[str, ...], zone: dt.tzinfo) -> None:
+    def __init__(self, by: tuple[str, ...], zone: dt.tzinfo, task: Task) -> None:
         self._by = by
+        self._task = task
         self._zone = zone
         self._counts: dict[tuple[str | None, ...], list[int]] = {}
         self.faces = 0
@@ -154,23 +153,24 @@ class _Counter:
         for group in groups.to_pylist():
             when = _When(group["quarter"], group["hour"])
             key = tuple(_TIMES[k](when, self._zone) if k in _TIMES else group[k] for k in self._by)
-            counts = self._counts.setdefault(key, [0] * len(LABELS))
-            counts[LABELS.index(group["label"])] += group["count_all"]
+            counts = self._counts.setdefault(key, [0] * len(self._task.labels))
+            counts[self._task.labels.index(group["label"])] += group["count_all"]
 
     def rows(self) -> tuple[dict[str, Any], ...]:
         order = sorted(self._counts, key=lambda key: [(part is None, part or "") for part in key])
         return tuple(
-            {**dict(zip(self._by, key, strict=True)), **_figures(self._counts[key])} for key in order if self._by
+            {**dict(zip(self._by, key, strict=True)), **self._figures(self._counts[key])} for key in order if self._by
         )
 
     def total(self) -> dict[str, Any]:
-        return _figures([sum(column) for column in zip(*self._counts.values(), strict=True)] or [0] * len(LABELS))
+        return self._figures(
+            [sum(column) for column in zip(*self._counts.values(), strict=True)] or [0] * len(self._task.labels)
+        )
 
-
-def _figures(counts: list[int]) -> dict[str, Any]:
-    count = sum(counts)
-    share = counts[LABELS.index("with_mask")] / count if count else None
-    return {"count": count, **dict(zip(LABELS, counts, strict=True)), "share": share}
+    def _figures(self, counts: list[int]) -> dict[str, Any]:
+        count, labels = sum(counts), self._task.labels
+        share = counts[labels.index(self._task.headline)] / count if count else None
+        return {"count": count, **dict(zip(labels, counts, strict=True)), "share": share}
 
 
 def _count_faces(counter: _Counter, table: pa.Table, tracked: bool) -> int:
@@ -182,45 +182,7 @@ def _count_faces(counter: _Counter, table: pa.Table, tracked: bool) -> int:
     return int(pc.sum(pc.and_(in_video, pc.is_null(table["track"]))).as_py() or 0) if tracked else 0
 
 
-def _is_tracked(path: str) -> bool:
-    return any(table["track"].null_count < len(table) for table in _tables(path, ["track"]))
-
-
-def _people(path: str) -> pa.Table:
+def _people(reader: ResultReader) -> pa.Table:
     """The tracks of a result: from its tracks table where that lies beside it, else made once more from the faces."""
-    out = OutputPaths.of(_as_output(path))
-    try:
-        return pq.read_table(io.BytesIO(open_store(out.folder).read(out.tracks)))
-    except FileNotFoundError:
-        return tracks_table(_tables(path, _COLUMNS))
-
-
-def _as_output(path: str) -> str:
-    return path if path.endswith((".parquet", "/")) else path + "/"
-
-
-def _tables(path: str, columns: list[str]) -> Iterator[pa.Table]:
-    if "://" not in path and not Path(path).is_dir():
-        file = pq.ParquetFile(path)
-        names = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=names):
-            yield pa.Table.from_batches([batch])
-    elif path.endswith(".parquet"):
-        folder, _, name = path.rpartition("/")
-        yield pq.read_table(io.BytesIO(open_store(folder).read(name)), columns=columns)
-    else:
-        yield from _dataset_tables(path, columns)
-
-
-def _dataset_tables(path: str, columns: list[str]) -> Iterator[pa.Table]:
-    from maskbatch.results.dataset import UNKNOWN, files_of
-
-    store = open_store(path)
-    stored = [name for name in columns if name != "camera"]
-    for name in files_of(store):
-        table = pq.read_table(io.BytesIO(store.read(name)), columns=stored, partitioning=None)
-        if "camera" in columns:
-            shown = name.partition("/")[0].partition("=")[2]
-            camera = None if shown == UNKNOWN else unquote(shown)
-            table = table.append_column("camera", pa.array([camera] * len(table), pa.string()))
-        yield table
+    table = reader.tracks()
+    return tracks_table(reader.tables((*USED, *reader.task.probability_columns))) if table is None else table

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 
 from maskbatch.errors import MissingExtraError
 from maskbatch.results.columns import numbers
-from maskbatch.tasks.mask import LABELS
 
 MEMORY_S = 3.0
 """A person who is not seen for longer than this (or than two and a half samples) is a new person."""
@@ -63,7 +62,7 @@ def track_video(table: pa.Table) -> pa.Array:
         table: the faces of one video, ordered by frame and face; of the columns, ``frame, time_s, x1, y1, x2, y2, score`` are used.
 
     Returns:
-        int64 per row: the track, counted from 0 in the order of first appearance; null for a faint face that is on no track.
+        int64 per row: the track, counted from 0 in the order of first appearance; null for a low-score face that is on no track.
 
     Raises:
         MissingExtraError: the tracking library is not installed.
@@ -180,7 +179,7 @@ class _Person:
     first_at: int | None
     last_at: int | None
     sightings: int = 0
-    votes: np.ndarray[Any, np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(len(LABELS)))
+    votes: np.ndarray[Any, np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(0))
     best: float = -1.0
     best_frame: int | None = None
     best_face: int = 0
@@ -202,12 +201,14 @@ def tracks_table(results: Iterable[pa.Table | pa.RecordBatch]) -> pa.Table:
         A table of the schema `TRACKS`, sources in the order of their first row. Rows without a track are left out.
     """
     sources: dict[str, dict[int, _Person]] = {}
-    for rows in _rows(results):
+    labels: list[str] = []
+    for names, rows in _rows(results):
+        labels = labels or names
         for row in rows:
-            _see(sources.setdefault(row["source"], {}), row)
+            _see(sources.setdefault(row["source"], {}), row, labels)
     columns: dict[str, list[Any]] = {name: [] for name in TRACKS.names}
     for source, people in sources.items():
-        _append(columns, source, people)
+        _append(columns, source, people, labels)
     return pa.table({name: pa.array(columns[name], TRACKS.field(name).type) for name in TRACKS.names}, schema=TRACKS)
 
 
@@ -222,36 +223,36 @@ USED = [
     "y1",
     "x2",
     "y2",
-    "p_with_mask",
-    "p_without_mask",
-    "p_mask_weared_incorrect",
     "sharpness",
     "track",
 ]
-"""Columns of a result that tracks are made from."""
+"""Columns of a result that tracks are made from, beside ``p_<label>``."""
 
 
-def _rows(results: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
+def _rows(results: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """The labels, and some rows."""
     for part in results:
         table = pa.Table.from_batches([part]) if isinstance(part, pa.RecordBatch) else part
-        table = table.select([name for name in USED if name in table.column_names])
+        probabilities = [name for name in table.column_names if name.startswith("p_")]
+        table = table.select([name for name in (*USED, *probabilities) if name in table.column_names])
+        labels = [name.removeprefix("p_") for name in probabilities]
         table = table.filter(pc.is_valid(table["track"]))
         if "captured_at" in table.column_names:
             at = table.schema.get_field_index("captured_at")
             table = table.set_column(at, "captured_at", table["captured_at"].cast(pa.int64()))
         for begin in range(0, len(table), _CHUNK):
-            yield table.slice(begin, _CHUNK).to_pylist()
+            yield labels, table.slice(begin, _CHUNK).to_pylist()
 
 
-def _see(people: dict[int, _Person], row: dict[str, Any]) -> None:
+def _see(people: dict[int, _Person], row: dict[str, Any], labels: list[str]) -> None:
     person = people.get(row["track"])
     at, time_s = row.get("captured_at"), row["time_s"]
     if person is None:
-        person = _Person(row.get("camera"), time_s, time_s, at, at)
+        person = _Person(row.get("camera"), time_s, time_s, at, at, votes=np.zeros(len(labels)))
         people[row["track"]] = person
     person.last_s, person.last_at = time_s, at
     person.sightings += 1
-    probabilities = [row[f"p_{label}"] for label in LABELS]
+    probabilities = [row[f"p_{label}"] for label in labels]
     winner = int(np.argmax(probabilities))
     person.votes[winner] += probabilities[winner]
     box = (row["x1"], row["y1"], row["x2"], row["y2"])
@@ -261,7 +262,7 @@ def _see(people: dict[int, _Person], row: dict[str, Any]) -> None:
         person.best, person.best_frame, person.best_face, person.best_box = quality, row["frame"], row["face"], box
 
 
-def _append(columns: dict[str, list[Any]], source: str, people: dict[int, _Person]) -> None:
+def _append(columns: dict[str, list[Any]], source: str, people: dict[int, _Person], labels: list[str]) -> None:
     for number, person in sorted(people.items()):
         winner = int(person.votes.argmax())
         total = float(person.votes.sum())
@@ -274,7 +275,7 @@ def _append(columns: dict[str, list[Any]], source: str, people: dict[int, _Perso
             "first_at": person.first_at,
             "last_at": person.last_at,
             "sightings": person.sightings,
-            "label": LABELS[winner],
+            "label": labels[winner],
             "share": float(person.votes[winner]) / total if total > 0 else 0.0,
             "best_frame": person.best_frame,
             "best_face": person.best_face,

@@ -15,10 +15,10 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Literal
 
-import onnxruntime as ort
-
 from maskbatch.config import DeviceName
 from maskbatch.errors import DeviceError
+from maskbatch.runtime.cpu import usable_cpus
+from maskbatch.runtime.onnx import ort
 
 RealDevice = Literal["cpu", "cuda", "tensorrt"]
 
@@ -120,10 +120,10 @@ def why_not(name: RealDevice, index: int = 0) -> str:
         else:
             failure = None
     if failure is not None:
-        return f"{_cause(log, failure)}; {_gpu_mend(name)}"
+        return f"{_cause(log, failure)}; {_gpu_fix(name)}"
     got = session.get_providers()
     if got[:1] != [provider]:
-        return f"ONNX Runtime started {got[0] if got else 'nothing'} in its place; {_gpu_mend(name)}"
+        return f"ONNX Runtime started {got[0] if got else 'nothing'} in its place; {_gpu_fix(name)}"
     return ""
 
 
@@ -253,13 +253,13 @@ def _device(name: RealDevice, index: int) -> Device:
         index,
         detector_batch=16,
         classifier_batch=64,
-        decode_threads=max(2, (os.cpu_count() or 2) // max(1, len(gpus))),
+        decode_threads=max(2, usable_cpus() // max(1, len(gpus))),
         prefetch_mb=512,
         hardware=gpus[index] if index < len(gpus) else "",
     )
 
 
-def _gpu_mend(name: RealDevice) -> str:
+def _gpu_fix(name: RealDevice) -> str:
     if name == "cpu":
         return "reinstall onnxruntime"
     if not visible_gpus():

@@ -6,10 +6,9 @@ import hashlib
 import re
 from pathlib import Path
 
-import onnxruntime as ort
-
 from maskbatch.models.files import cache_root
 from maskbatch.runtime.devices import PROVIDERS, Device
+from maskbatch.runtime.onnx import ort
 
 Provider = tuple[str, dict[str, str]]
 

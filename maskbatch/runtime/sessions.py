@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from maskbatch.errors import DeviceError, ModelError, OutputError
 from maskbatch.models.files import ModelFile, read_model
+from maskbatch.models.onnx_file import NotOnnxError, inspect_model, without_fixed_shapes
 from maskbatch.runtime.devices import Device, one_line, prepare_gpu, silent_stdout
+from maskbatch.runtime.onnx import ort
 from maskbatch.runtime.options import engine_folder, provider_options, session_options
-from maskbatch.runtime.protobuf import NotOnnxError, inspect_model, without_fixed_shapes
 
 Array = npt.NDArray[Any]
 
@@ -61,6 +60,9 @@ class OnnxSession:
         self.input = InputSpec(inputs[0].name, shape, _DTYPES[inputs[0].type])
         self._outputs = tuple(output.name for output in self._session.get_outputs())
         self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        last = self._session.get_outputs()[0].shape[-1:] if self._outputs else []
+        self.output_size = next((size for size in last if isinstance(size, int) and size > 0), None)
+        """Size of the last axis of the first output; None where the file does not declare it."""
         fixed = shape[0] if shape else None
         self._batch_size = fixed or batch_size or 1
 
@@ -167,17 +169,17 @@ def open_session(
     batch_size: int = 0,
     free_shapes: bool = False,
 ) -> OnnxSession:
-    """Load a model, after its sum was checked and nothing in it points outside the file.
+    """Load a model, after its checksum was checked and nothing in it points outside the file.
 
     Args:
-        model: which file, and the sum it must have.
+        model: which file, and the checksum it must have.
         device: from `resolve_device`.
         threads: of a CPU session; one per worker process is fastest overall.
         batch_size: what the caller will pad to; a file with a fixed batch overrules it.
         free_shapes: undeclare the file's fixed shapes (for files exported with a toy shape).
 
     Raises:
-        ModelError: missing, truncated, not ONNX, wrong sum, external data, operators that ONNX Runtime does not know.
+        ModelError: missing, truncated, not ONNX, wrong checksum, external data, operators that ONNX Runtime does not know.
         DeviceError: the device did not take the model.
     """
     data, found = read_model(model)
@@ -191,23 +193,10 @@ def open_session(
         if free_shapes:
             data = without_fixed_shapes(data)
     except NotOnnxError as error:
-        mend = f": {model.mend}" if model.mend else ""
-        raise ModelError(f"model {model.name}: {model.path} cannot be loaded, {error}{mend}") from None
+        fix = f": {model.fix}" if model.fix else ""
+        raise ModelError(f"model {model.name}: {model.path} cannot be loaded, {error}{fix}") from None
     prepare_gpu(device.name)
     return OnnxSession(model, device, data, threads, batch_size)
-
-
-def output_names(path: Path) -> tuple[str, ...]:
-    """Names of a model file's outputs, without loading it.
-
-    Raises:
-        ModelError: the file is missing, unreadable or not ONNX.
-    """
-    data, _ = read_model(ModelFile(path.name, path, "", ""))
-    try:
-        return inspect_model(data).outputs
-    except NotOnnxError as error:
-        raise ModelError(f"{path} is not a model that can be used: {error}") from None
 
 
 def _start(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from maskbatch.types import Receipt
 
 
 @dataclass(slots=True)
 class Progress:
-    """The state of a running scan. `pieces` are pictures and parts of videos."""
+    """The state of a running scan, or of its drawing. `pieces` are images and parts of videos; `moved` counts signs of life, which
+    in drawing are frames."""
 
     inputs: int = 0
     pieces: int = 0
@@ -27,6 +28,8 @@ class Progress:
     stages: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     first_result_s: float | None = None
+    counts: Literal["faces", "drawn"] = "faces"
+    moved: int = 0
 
     @property
     def elapsed_s(self) -> float:

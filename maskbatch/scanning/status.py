@@ -78,9 +78,9 @@ def read_status(path: str) -> WorkStatus:
     except FileNotFoundError:
         raise InputNotFoundError(nothing) from None
     status = WorkStatus(work)
-    plan = read_snapshot(store)
+    snapshot = read_snapshot(store)
     for (name, fingerprint), pieces in Ledger(store, key).done().items():
-        if plan is not None and not plan.holds(name, fingerprint):
+        if snapshot is not None and not snapshot.holds(name, fingerprint):
             continue  # removed or changed since
         complete = is_complete(pieces)
         status.done += complete
@@ -93,10 +93,10 @@ def read_status(path: str) -> WorkStatus:
                 status.failed += 1
                 if len(status.failures) < SHOWN_FAILURES:
                     status.failures.append((name, result.error or "", result.message))
-    if plan is not None:
-        status.inputs, status.merged = plan.inputs, plan.merged
-        status.done += plan.unreadable
-        status.failed += plan.unreadable
-        status.left = plan.inputs - status.done
+    if snapshot is not None:
+        status.inputs, status.merged = snapshot.inputs, snapshot.merged
+        status.done += snapshot.unreadable
+        status.failed += snapshot.unreadable
+        status.left = snapshot.inputs - status.done
     status.running = store.holder("lock")
     return status

@@ -25,6 +25,9 @@ class ScanSummary:
         ceiling_fraction: share of the workers' time that went into decoding, detecting, cropping, classifying and writing;
             1.0 is the ceiling (see docs/throughput.md). None where nothing had to be done.
         outputs: what was written.
+        drawn: inputs that are annotated or whose faces are cropped, from this run or an earlier one.
+        not_drawn: name → why, of those that could not be; they are tried again by the next run.
+        draw_s: seconds that drawing took in this run.
         dry_run: nothing was.
     """
 
@@ -50,13 +53,17 @@ class ScanSummary:
     workers: int = 0
     models: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    drawn: int = 0
+    not_drawn: dict[str, str] = field(default_factory=dict)
+    draw_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 when every input is ok, 3 when some failed or are partial."""
-        return EXIT_SOME_FAILED if self.status.get("error") or self.status.get("partial") else EXIT_OK
+        """0 when every input is ok, 3 when some failed, are partial or could not be drawn."""
+        failed = self.status.get("error") or self.status.get("partial") or self.not_drawn
+        return EXIT_SOME_FAILED if failed else EXIT_OK
 
     @property
     def bottleneck(self) -> str | None:

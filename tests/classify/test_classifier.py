@@ -8,7 +8,7 @@ import numpy as np
 import onnx_maker as make
 import pytest
 
-from maskbatch.classify.classifier import MaskClassifier, make_classifier
+from maskbatch.classify.classifier import FaceClassifier, make_classifier
 from maskbatch.classify.crops import crop_faces
 from maskbatch.config import ModelSettings
 from maskbatch.errors import ModelError
@@ -22,18 +22,18 @@ FACE = np.array([[180, 56, 272, 178]], np.float32)
 
 
 @pytest.fixture(scope="module")
-def classifier() -> MaskClassifier:
+def classifier() -> FaceClassifier:
     return make_classifier(ModelSettings(), CPU)
 
 
-def loaded(folder: Path, data: bytes, batch_size: int = 8) -> MaskClassifier:
+def loaded(folder: Path, data: bytes, batch_size: int = 8) -> FaceClassifier:
     path = folder / "own.onnx"
     path.write_bytes(data)
-    return MaskClassifier(open_session(ModelFile("own", path, "", "classifier"), CPU, batch_size=batch_size))
+    return FaceClassifier(open_session(ModelFile("own", path, "", "classifier"), CPU, batch_size=batch_size))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 17])
-def test_any_number_of_crops_gives_as_many_rows(classifier: MaskClassifier, count: int) -> None:
+def test_any_number_of_crops_gives_as_many_rows(classifier: FaceClassifier, count: int) -> None:
     crops = np.random.default_rng(count).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
     found = classifier.classify(crops)
     assert found.shape == (count, len(LABELS))
@@ -42,12 +42,12 @@ def test_any_number_of_crops_gives_as_many_rows(classifier: MaskClassifier, coun
     assert (found >= 0).all()
 
 
-def test_bare_face_is_without_mask(classifier: MaskClassifier, face_photo: Image) -> None:
+def test_bare_face_is_without_mask(classifier: FaceClassifier, face_photo: Image) -> None:
     crops = crop_faces(face_photo, FACE, classifier.size, classifier.context)
     assert LABELS[int(classifier.classify(crops)[0].argmax())] == "without_mask"
 
 
-def test_a_crop_gives_the_same_bytes_at_every_place_of_a_batch(classifier: MaskClassifier, face_photo: Image) -> None:
+def test_a_crop_gives_the_same_bytes_at_every_place_of_a_batch(classifier: FaceClassifier, face_photo: Image) -> None:
     crop = crop_faces(face_photo, FACE, classifier.size, classifier.context)[0]
     others = np.random.default_rng(1).integers(0, 256, (9, 128, 128, 3), dtype=np.uint8)
     alone = classifier.classify(crop[None])[0].tobytes()
@@ -66,7 +66,7 @@ def test_rows_left_over_are_the_right_ones(tmp_path: Path) -> None:
     assert classifier.classify(crops[:1]).argmax(axis=1).tolist() == [0]
 
 
-def test_other_crops_are_refused(classifier: MaskClassifier) -> None:
+def test_other_crops_are_refused(classifier: FaceClassifier) -> None:
     for crops in (
         np.zeros((1, 64, 64, 3), np.uint8),
         np.zeros((1, 128, 128, 3), np.float32),

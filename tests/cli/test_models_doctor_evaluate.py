@@ -96,7 +96,7 @@ def test_doctor_names_clashing_wheels_and_the_command_that_mends_them() -> None:
     opencvs = {"opencv-python": "5.0", "opencv-python-headless": "5.0"}
     found = list(doctor._wheel_conflicts(both, opencvs))
     assert [check.state for check in found] == ["wrong", "wrong"]
-    assert all(check.mend.startswith("uv pip uninstall --python ") for check in found)
+    assert all(check.fix.startswith("uv pip uninstall --python ") for check in found)
     assert next(iter(doctor._wheel_conflicts({}, {}))).state == "wrong"
     assert [check.state for check in doctor._wheel_conflicts({"onnxruntime": "1.32.0"}, {})] == ["ok"]
 
@@ -104,12 +104,12 @@ def test_doctor_names_clashing_wheels_and_the_command_that_mends_them() -> None:
 def test_doctor_notices_a_damaged_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for entry in packaged_entries():
         shutil.copy(entry_path(entry), tmp_path)
-    shutil.copy(registry.PACKAGED_SUMS, tmp_path)
+    shutil.copy(registry.PACKAGED_CHECKSUMS, tmp_path)
     monkeypatch.setattr(registry, "PACKAGE_FOLDER", tmp_path)
     (tmp_path / "retinaface.onnx").write_bytes(b"rubbish")
     wrong = [check for check in doctor.run_checks() if check.state == "wrong"]
     assert {check.name for check in wrong} >= {"model retinaface"}
-    assert next(check for check in wrong if check.name == "model retinaface").mend == "reinstall maskbatch"
+    assert next(check for check in wrong if check.name == "model retinaface").fix == "reinstall maskbatch"
 
 
 def test_warmup_runs_every_shape(maskbatch: Command) -> None:

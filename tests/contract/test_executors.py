@@ -20,11 +20,11 @@ import pytest
 import scan_maker
 from scan_maker import CONFIG, Deed, FaultySpec, make_tree, ray_or_skip
 
-import maskbatch.scanning.run
+import maskbatch.scanning.process
 from maskbatch.config import ScanConfig
 from maskbatch.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError, WorkerError
 from maskbatch.jobs.executors import ray as ray_executor
-from maskbatch.jobs.executors.ray_cluster import Shares, connect, shares
+from maskbatch.jobs.executors.ray_cluster import ResourceRequest, connect, request_resources
 from maskbatch.scanning.progress import Progress, SilentReporter
 from maskbatch.scanning.run import scan
 from maskbatch.scanning.summary import ScanSummary
@@ -87,9 +87,9 @@ def _scan_faulty(
     mark = str(out.with_name("done-once")) if once else ""
     with monkeypatch.context() as patch:
         patch.setattr(
-            maskbatch.scanning.run,
+            maskbatch.scanning.process,
             "ScanWorkerSpec",
-            lambda config, device: FaultySpec(config, device, VICTIM, deed, mark),
+            lambda config, devices: FaultySpec(config, devices, VICTIM, deed, mark),
         )
         return scan(tree, out, _config(executor, timeout_s))
 
@@ -169,7 +169,7 @@ def _busy_workers() -> list[str]:
             titles.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
-    return [title for title in titles if "_Workplace" in title or ("spawn_main" in title and "tracker" not in title)]
+    return [title for title in titles if "ScanActor" in title or ("spawn_main" in title and "tracker" not in title)]
 
 
 # --- Ray only
@@ -223,22 +223,22 @@ def test_a_client_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("nodes", "workers", "on_gpu", "expected"),
     [
-        ([{"CPU": 2.0}], 0, False, Shares(2, 0.8333, 0.0)),
-        ([{"CPU": 16.0}, {"CPU": 16.0}], 0, False, Shares(32, 0.9705, 0.0)),
-        ([{"CPU": 2.0}], 4, False, Shares(4, 0.475, 0.0)),
-        ([{"CPU": 1.0}], 1, False, Shares(1, 0.75, 0.0)),
-        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0}], 0, True, Shares(2, 0.9444, 1.0)),
-        ([{"CPU": 8.0, "GPU": 1.0}], 2, True, Shares(2, 0.9444, 0.5)),
+        ([{"CPU": 2.0}], 0, False, ResourceRequest(2, 0.8333, 0.0)),
+        ([{"CPU": 16.0}, {"CPU": 16.0}], 0, False, ResourceRequest(32, 0.9705, 0.0)),
+        ([{"CPU": 2.0}], 4, False, ResourceRequest(4, 0.475, 0.0)),
+        ([{"CPU": 1.0}], 1, False, ResourceRequest(1, 0.75, 0.0)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0}], 0, True, ResourceRequest(2, 0.9444, 1.0)),
+        ([{"CPU": 8.0, "GPU": 1.0}], 2, True, ResourceRequest(2, 0.9444, 0.5)),
     ],
 )
 def test_actors_leave_some_cpu_to_ray(
-    nodes: list[dict[str, float]], workers: int, on_gpu: bool, expected: Shares
+    nodes: list[dict[str, float]], workers: int, on_gpu: bool, expected: ResourceRequest
 ) -> None:
-    found = shares(nodes, workers, on_gpu)
+    found = request_resources(nodes, workers, on_gpu)
     assert found == expected
     assert found.actors * found.cpus < sum(node["CPU"] for node in nodes)
 
 
 def test_gpus_that_are_not_there_are_missed() -> None:
     with pytest.raises(WorkerError, match="offers none"):
-        shares([{"CPU": 8.0}], 0, on_gpu=True)
+        request_resources([{"CPU": 8.0}], 0, on_gpu=True)

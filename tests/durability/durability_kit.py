@@ -287,6 +287,9 @@ class _ClumsyWorker:
             raise ZeroDivisionError("a defect")
         return self._worker.run(unit, report)
 
+    def close(self) -> None:
+        self._worker.close()
+
 
 @dataclass(frozen=True)
 class SlowSpec(ScanWorkerSpec):
@@ -305,6 +308,9 @@ class _SlowWorker:
             time.sleep(0.02)
             report("tick", 0)
         return self._worker.run(unit, report)
+
+    def close(self) -> None:
+        self._worker.close()
 
 
 @dataclass(frozen=True)
@@ -325,5 +331,5 @@ class MortalSpec(ScanWorkerSpec):
 
 
 def spec_factory(kind: type[ScanWorkerSpec], **extra: Any) -> Callable[..., ScanWorkerSpec]:
-    """What to put in place of `maskbatch.scanning.run.ScanWorkerSpec`, so that a scan uses these workers."""
-    return lambda config, device: kind(config, device, **extra)
+    """What to put in place of `maskbatch.scanning.process.ScanWorkerSpec`, so that a scan uses these workers."""
+    return lambda config, devices: kind(config, devices, **extra)

@@ -61,7 +61,7 @@ def test_only_the_culprit_is_lost(
     culprits = ["0/culprit.jpg", "0/p0004x.jpg"] if marker == CRASH else ["0/culprit.jpg"]
     hostile_archive(tmp_path / "in", face_photo, marker, culprits)
     out = tmp_path / "results.parquet"
-    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", spec_factory(HostileSpec))
+    monkeypatch.setattr("maskbatch.scanning.process.ScanWorkerSpec", spec_factory(HostileSpec))
     started = time.monotonic()
     summary = run(tmp_path / "in", out, with_execution(PROCESSES, unit_images=20, **settings))
     assert time.monotonic() - started < 120
@@ -86,7 +86,7 @@ def test_an_exception_in_a_worker_costs_the_input_that_caused_it(
 ) -> None:
     """A defect of ours, or of a model's runtime, is not the end of an archive either."""
     hostile_archive(tmp_path / "in", face_photo, RAISE, ["0/culprit.jpg"])
-    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", spec_factory(ClumsySpec))
+    monkeypatch.setattr("maskbatch.scanning.process.ScanWorkerSpec", spec_factory(ClumsySpec))
     for name, config in (("inline", CONFIG), ("processes", PROCESSES)):
         out = tmp_path / f"{name}.parquet"
         run(tmp_path / "in", out, with_execution(config, unit_images=20))
@@ -104,7 +104,7 @@ def test_many_culprits_do_not_stop_a_run(
     culprits = [f"{number % 2}/p{number:04d}x.jpg" for number in range(12)]
     hostile_archive(tmp_path / "in", face_photo, CRASH, culprits)
     out = tmp_path / "results.parquet"
-    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", spec_factory(HostileSpec))
+    monkeypatch.setattr("maskbatch.scanning.process.ScanWorkerSpec", spec_factory(HostileSpec))
     run(tmp_path / "in", out, with_execution(PROCESSES, unit_images=64))
     assert sorted(row["source"] for row in input_rows(out) if row["error"] == "crashed") == sorted(culprits)
     assert sum(row["status"] == "ok" for row in input_rows(out)) == 11

@@ -151,7 +151,7 @@ def test_worker_killed_at_a_file_operation(
 ) -> None:
     """In the middle of a part, before its rename, in the middle of a receipt, before its rename."""
     factory = spec_factory(MortalSpec, at=at, marker=tmp_path / "killed")
-    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", factory)
+    monkeypatch.setattr("maskbatch.scanning.process.ScanWorkerSpec", factory)
     out = tmp_path / "results.parquet"
     summary = run(archive, out, PROCESSES)
     assert (tmp_path / "killed").exists()
@@ -188,7 +188,7 @@ def kill_workers_at_random(stop: threading.Event, wanted: int, killed: list[int]
 def run_with_kills(
     archive: Path, out: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], list[str]]:
-    monkeypatch.setattr("maskbatch.scanning.run.ScanWorkerSpec", spec_factory(SlowSpec))
+    monkeypatch.setattr("maskbatch.scanning.process.ScanWorkerSpec", spec_factory(SlowSpec))
     stop, killed = threading.Event(), list[int]()
     killer = threading.Thread(target=kill_workers_at_random, args=(stop, wanted, killed, out))
     killer.start()

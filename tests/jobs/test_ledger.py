@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from job_makers import Hasty, result, rows_of, source
 
 from maskbatch.errors import OutputError, SettingsChangedError
 from maskbatch.jobs.completed import is_complete, remaining
-from maskbatch.jobs.ledger import DamagedPartError, Ledger, describe_difference, key_text
+from maskbatch.jobs.key import RunKey, describe_difference
+from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.jobs.units import make_unit
 from maskbatch.storage.local import LocalStore
 from maskbatch.types import Piece, Problem, Source, UnitRows, WorkUnit, whole_piece
 
-KEY = {"roots": {"in": "/in"}, "settings": {"detection.min_score": 0.5}, "models": {"m": "0" * 64}}
+KEY = RunKey({"in": "/in"}, {"detection.min_score": 0.5}, {"m": "0" * 64})
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def ledger(tmp_path: Path) -> Ledger:
     return made
 
 
-def unit_of(*pieces: Piece, key: dict[str, object] = KEY) -> WorkUnit:
-    return make_unit(pieces, key_text(key))
+def unit_of(*pieces: Piece, key: RunKey = KEY) -> WorkUnit:
+    return make_unit(pieces, key.text)
 
 
 def commit(ledger: Ledger, *pieces: Piece, faces: int = 1) -> str:
@@ -150,9 +152,9 @@ def test_damage_of_any_kind_only_makes_less_done(tmp_path_factory: pytest.TempPa
 def test_the_same_key_is_welcome_and_another_is_named(ledger: Ledger) -> None:
     ledger.claim(KEY)
     assert ledger.belongs_to(KEY)
-    other = {**KEY, "settings": {"detection.min_score": 0.7}}
+    other = replace(KEY, settings={"detection.min_score": 0.7})
     assert not ledger.belongs_to(other)
-    with pytest.raises(SettingsChangedError, match=r"settings\.models\.min_score: 0\.5 → 0\.7"):
+    with pytest.raises(SettingsChangedError, match=r"settings\.detection\.min_score: 0\.5 → 0\.7"):
         ledger.claim(other)
     ledger.clear()
     ledger.claim(other)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_makers import source
 
-from maskbatch.jobs.units import Backlog, make_unit, run_mark, unit_id
+from maskbatch.jobs.key import run_mark
+from maskbatch.jobs.units import Backlog, make_unit, unit_id
 from maskbatch.types import Piece, whole_piece
 
 names = st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=60)

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from maskbatch.config import ModelSettings
-from maskbatch.detect import detector_file, model_identity, pin_models, preferred_precisions
+from maskbatch.detect import detector_file, find_detector
 from maskbatch.errors import ModelError, UsageError
 from maskbatch.models import all_entries, entry_path, find_model, packaged_entries, register, registry
-from maskbatch.models.files import file_sum
+from maskbatch.models.files import file_checksum
 from maskbatch.models.registry import check_entry, to_file
+from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.runtime import Device, resolve_device
+from maskbatch.runtime.variants import preferred_precisions
 
 CPU = resolve_device("cpu")
 GPU = Device("cuda", "CUDAExecutionProvider")
@@ -30,7 +32,7 @@ def variants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     sums = tmp_path / "packaged.json"
     sums.write_text(json.dumps(register.current_sums(tmp_path)))
     monkeypatch.setattr(registry, "PACKAGE_FOLDER", tmp_path)
-    monkeypatch.setattr(registry, "PACKAGED_SUMS", sums)
+    monkeypatch.setattr(registry, "PACKAGED_CHECKSUMS", sums)
     return tmp_path
 
 
@@ -97,14 +99,14 @@ def test_own_file_is_identified_by_its_sum(tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     shutil.copy(find_model("retinaface", "detector").path, path)
     for name in (str(path), f"retinaface:{path}"):
-        found = find_model(name, "detector")
-        assert (found.name, found.family, found.sha256) == ("mine", "retinaface", file_sum(path))
+        found = find_detector(name)
+        assert (found.name, found.family, found.sha256) == ("mine", "retinaface", file_checksum(path))
 
 
 @pytest.mark.parametrize("name", ["retinanet", "scrfd:", "yunet:", "", "mask_mobilenet_v2", "retinaface.int4"])
 def test_unknown_detector_names_what_there_is(name: str) -> None:
     with pytest.raises((UsageError, ModelError)) as error:
-        find_model(name, "detector")
+        find_detector(name)
     assert "retinaface" in str(error.value) or "scrfd" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -112,31 +114,31 @@ def test_unknown_detector_names_what_there_is(name: str) -> None:
 def test_model_that_was_not_pulled_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MASKBATCH_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"yunet is not here: run `maskbatch models pull yunet`"):
-        find_model("yunet", "detector")
+        find_detector("yunet")
     with pytest.raises(ModelError, match=r"maskbatch models pull scrfd --accept-license"):
-        find_model("scrfd", "detector")
+        find_detector("scrfd")
 
 
 def test_pack_of_insightface_is_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(registry, "packs_folder", lambda: tmp_path)
     with pytest.raises(ModelError, match=r"models pull scrfd:antelope --accept-license"):
-        find_model("scrfd:antelope", "detector")
+        find_detector("scrfd:antelope")
     (tmp_path / "antelope").mkdir()
     shutil.copy(find_model("retinaface", "detector").path, tmp_path / "antelope" / "scrfd_10g_bnkps.onnx")
-    found = find_model("scrfd:antelope", "detector")
+    found = find_detector("scrfd:antelope")
     assert (found.name, found.family) == ("scrfd:antelope", "scrfd")
     # A file that is registered under that name must be that file.
     shutil.copy(found.path, tmp_path / "antelope" / "det_10g.onnx")
-    assert find_model("scrfd:antelope", "detector").sha256.startswith("5838f7fe")
+    assert find_detector("scrfd:antelope").sha256.startswith("5838f7fe")
 
 
 def test_sum_follows_a_changed_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    first = file_sum(path)
+    first = file_checksum(path)
     path.write_bytes(b"two")
     os.utime(path, ns=(1, 1))
-    assert file_sum(path) != first
+    assert file_checksum(path) != first
 
 
 def test_damaged_packaged_file_is_noticed(variants: Path) -> None:
@@ -147,7 +149,7 @@ def test_damaged_packaged_file_is_noticed(variants: Path) -> None:
     assert check_entry(entry) == "not here: reinstall maskbatch"
     with pytest.raises(ModelError, match="reinstall maskbatch"):
         find_model("retinaface", "detector")
-    assert to_file(entry).mend == "reinstall maskbatch"
+    assert to_file(entry).fix == "reinstall maskbatch"
 
 
 def test_broken_list_of_sums_is_one_sentence(variants: Path) -> None:

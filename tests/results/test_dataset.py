@@ -19,7 +19,7 @@ from maskbatch.errors import OutputError, UsageError
 from maskbatch.results import dataset as datasets
 from maskbatch.results.dataset import Dataset, DatasetWriter, generation_of
 from maskbatch.results.merge import with_run_metadata
-from maskbatch.results.read import read_results
+from maskbatch.results.reader import read_results
 from maskbatch.results.schema import RESULTS
 from maskbatch.storage.local import LocalStore
 from maskbatch.types import Source

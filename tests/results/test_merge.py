@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskbatch.jobs.ledger import DamagedPartError, Ledger, key_text
+from maskbatch.jobs.key import RunKey
+from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.jobs.units import make_unit
 from maskbatch.results.merge import ROW_GROUP, GroupWriter, PartCache, ResultWriter, combine, walk, with_run_metadata
 from maskbatch.results.schema import PART, RESULTS
@@ -21,7 +22,7 @@ from maskbatch.storage.atomic import FileOps
 from maskbatch.storage.local import LocalStore
 from maskbatch.types import Piece, PieceResult, Problem, Source, UnitRows
 
-KEY = {"settings": {}}
+KEY = RunKey({})
 METADATA = {"tool": "test"}
 
 
@@ -56,7 +57,7 @@ def commit(ledger: Ledger, pieces: list[tuple[Piece, int]]) -> str:
         PieceResult(p.source.name, p.source.fingerprint, p.part, max(1, p.parts), faces=count, frames_read=1)
         for p, count in pieces
     )
-    unit = make_unit([piece for piece, _ in pieces], key_text(KEY))
+    unit = make_unit([piece for piece, _ in pieces], KEY.text)
     ledger.commit(unit, UnitRows(sink.getvalue(), len(table), results))
     return unit.id
 

@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from maskbatch.errors import ModelError
-from maskbatch.models import ModelFile, packaged_entries
+from maskbatch.models import ModelFile, packaged_entries, read_header
 from maskbatch.models.registry import to_file
-from maskbatch.runtime import open_session, output_names, resolve_device
+from maskbatch.runtime import open_session, resolve_device
 from maskbatch.runtime.sessions import BoundShape
 
 CPU = resolve_device("cpu")
@@ -141,8 +141,8 @@ def test_fixed_shapes_can_be_freed(tmp_path: Path) -> None:
 
 
 def test_output_names_are_read_without_loading(tmp_path: Path) -> None:
-    assert output_names(RETINAFACE.path) == ("scores", "deltas", "landmark_deltas")
-    assert output_names(written(tmp_path, make.doubling_model()).path) == ("y",)
+    assert read_header(RETINAFACE.path).outputs == ("scores", "deltas", "landmark_deltas")
+    assert read_header(written(tmp_path, make.doubling_model()).path).outputs == ("y",)
 
 
 def test_bound_buffers_are_reused_and_results_are_the_callers(tmp_path: Path) -> None:

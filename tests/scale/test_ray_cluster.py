@@ -19,7 +19,7 @@ import pytest
 import scan_maker
 from scan_maker import CONFIG, make_tree, ray_or_skip
 
-import maskbatch.scanning.run
+import maskbatch.scanning.process
 from maskbatch.config import ScanConfig
 from maskbatch.errors import UsageError
 from maskbatch.jobs.executors.ray_cluster import import_ray
@@ -77,7 +77,7 @@ def test_a_node_killed_during_the_scan_changes_nothing(
     cluster: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan(tree, tmp_path / "clean.parquet", CONFIG)
-    monkeypatch.setattr(maskbatch.scanning.run, "ScanWorkerSpec", SlowSpec)
+    monkeypatch.setattr(maskbatch.scanning.process, "ScanWorkerSpec", SlowSpec)
     receipts = tmp_path / "results.work" / "receipts"
 
     def kill() -> None:

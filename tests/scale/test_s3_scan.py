@@ -20,7 +20,7 @@ from object_servers import BUCKET, S3Server, running_s3
 from scan_maker import CONFIG, make_tree
 
 from maskbatch.errors import LockedError, OutputExistsError, SettingsChangedError
-from maskbatch.results.read import read_results
+from maskbatch.results.reader import read_results
 from maskbatch.scanning.run import scan
 from maskbatch.scanning.status import read_status
 from maskbatch.scanning.summary import ScanSummary

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from maskbatch.classify.classifier import MaskClassifier
+from maskbatch.classify.classifier import FaceClassifier
 from maskbatch.config import ScanConfig
 from maskbatch.detect.base import Detector
 from maskbatch.errors import InputError
@@ -113,7 +113,7 @@ class KernelBench:
         return pieces
 
     def _unit(self, pieces: list[Piece], ledger: Ledger) -> None:
-        times, rows = self._times, RowBuffer()
+        times, rows = self._times, RowBuffer(self._classifier.task)
         results = [
             PieceResult(piece.source.name, piece.source.fingerprint, piece.part, max(1, piece.parts))
             for piece in pieces
@@ -189,6 +189,6 @@ def spread(items: Sequence[Value], count: int) -> list[Value]:
     return [items[position] for position in order if position < len(items)][:count]
 
 
-def _models(config: ScanConfig, device: Device) -> tuple[Detector, MaskClassifier]:
-    worker = ScanWorkerSpec(config, device).open()
+def _models(config: ScanConfig, device: Device) -> tuple[Detector, FaceClassifier]:
+    worker = ScanWorkerSpec(config, (device,)).open()
     return worker.detector, worker.classifier

@@ -15,9 +15,9 @@ import numpy as np
 import simplejpeg
 
 from maskbatch.config import ScanConfig
-from maskbatch.detect import model_identity, pin_models
 from maskbatch.diagnose.bench.compare import compare, machine
 from maskbatch.errors import UsageError
+from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.runtime import resolve_device
 from maskbatch.sources.discovery.discover import discover
 

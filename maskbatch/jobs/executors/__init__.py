@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from maskbatch.jobs.executors.base import Executor
+from maskbatch.registry import Registry
 
-if TYPE_CHECKING:
-    from maskbatch.jobs.executors.base import Executor
+EXECUTORS: Registry[type[Executor]] = Registry(
+    "executor",
+    {
+        "inline": "maskbatch.jobs.executors.inline:InlineExecutor",
+        "processes": "maskbatch.jobs.executors.processes:ProcessesExecutor",
+        "ray": "maskbatch.jobs.executors.ray:RayExecutor",
+    },
+)
+DEFAULT_EXECUTOR = "processes"
 
 
 def make_executor(name: str) -> Executor:
-    """The executor of this name; raises MissingExtraError where its extra is not installed."""
-    if name == "inline":
-        from maskbatch.jobs.executors.inline import InlineExecutor
-
-        return InlineExecutor()
-    if name == "ray":
-        from maskbatch.jobs.executors.ray import RayExecutor
-
-        return RayExecutor()
-    from maskbatch.jobs.executors.processes import ProcessesExecutor
-
-    return ProcessesExecutor()
+    """The executor of this name, ``auto`` being the default one; raises UsageError where there is none."""
+    return EXECUTORS.load(DEFAULT_EXECUTOR if name == "auto" else name)()

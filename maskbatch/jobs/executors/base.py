@@ -1,7 +1,7 @@
 """What an executor is: a place where workers run. They differ in nothing else.
 
 The scheduler says what is next and what is done about a lost worker; the worker turns a unit into rows and the ledger makes them
-final, both inside the worker's process, so that pictures and rows never travel.
+final, both inside the worker's process, so that images and rows never travel.
 """
 
 from __future__ import annotations
@@ -28,9 +28,19 @@ class Worker(Protocol):
         be found (`Scheduler.lost`).
         """
 
+    def close(self) -> None:
+        """Undo what `WorkerSpec.open` changed in this process."""
+
 
 class WorkerSpec(Protocol):
     """Picklable; says how to make a worker in another process."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the workers share; 0 where they need none."""
+
+    def for_worker(self, number: int) -> WorkerSpec:
+        """The same for one worker of several: it is given its own GPU."""
 
     def open(self) -> Worker:
         """Load the models and be ready."""
@@ -39,8 +49,8 @@ class WorkerSpec(Protocol):
 class Executor(Protocol):
     """Runs a scheduler's units until it is finished."""
 
-    def workers(self, execution: Execution, on_gpu: bool) -> int:
-        """How many workers there will be; where that depends on a cluster, it is joined now. `on_gpu`: the models run on GPUs."""
+    def workers(self, execution: Execution, gpus: int) -> int:
+        """How many workers there will be; where that depends on a cluster, it is joined now. `gpus`: as in `WorkerSpec`."""
 
     def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
         """Return when every unit has a receipt.
@@ -55,14 +65,14 @@ def work(worker: Worker, ledger: Ledger, unit: WorkUnit, report: ProgressCallbac
     return outcome if isinstance(outcome, Split) else ledger.commit(unit, outcome)
 
 
-def describe_failure(error: Exception) -> tuple[InputErrorCode, None, str]:
-    """What `Scheduler.lost` is told of an exception that a worker should not have let through: a defect of ours, or of a library."""
+def describe_failure(error: Exception) -> tuple[InputErrorCode, str]:
+    """What is told of an exception that a worker should not have let through: a defect of ours, or of a library."""
     if isinstance(error, MemoryError):
-        return "out_of_memory", None, "allocation failed"
+        return "out_of_memory", "allocation failed"
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "maskbatch" in frame.filename] or frames
     where = f" ({Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
-    return "internal", None, f"unexpected {type(error).__name__}: {error}{where}"
+    return "internal", f"unexpected {type(error).__name__}: {error}{where}"
 
 
 def open_ledger(url: str) -> Ledger:

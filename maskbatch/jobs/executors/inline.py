@@ -6,12 +6,13 @@ from maskbatch.config import Execution
 from maskbatch.errors import MaskbatchError
 from maskbatch.jobs.executors.base import WorkerSpec, describe_failure, open_ledger, work
 from maskbatch.jobs.scheduler import Scheduler
+from maskbatch.types import Event
 
 
 class InlineExecutor:
-    """Runs unit after unit in the calling process."""
+    """Runs unit after unit in the calling process, and leaves its settings as they were."""
 
-    def workers(self, execution: Execution, on_gpu: bool) -> int:
+    def workers(self, execution: Execution, gpus: int) -> int:
         """One: this process."""
         return 1
 
@@ -19,16 +20,25 @@ class InlineExecutor:
         """See `Executor.run`."""
         ledger = open_ledger(ledger_url)
         worker = None
-        while not scheduler.finished:
-            unit = scheduler.next()
-            if unit is None:
-                break
-            worker = worker or spec.open()
-            try:
-                answer = work(worker, ledger, unit, lambda _event, _index: None)
-            except MaskbatchError:
-                raise
-            except Exception as error:
-                scheduler.lost(unit, *describe_failure(error))
-            else:
-                scheduler.completed(unit, answer)
+
+        def report(_event: Event, _index: int) -> None:
+            scheduler.moved(1)
+
+        try:
+            while not scheduler.finished:
+                unit = scheduler.next()
+                if unit is None:
+                    break
+                worker = worker or spec.for_worker(0).open()
+                try:
+                    answer = work(worker, ledger, unit, report)
+                except MaskbatchError:
+                    raise
+                except Exception as error:
+                    cause, detail = describe_failure(error)
+                    scheduler.lost(unit, cause, detail=detail)
+                else:
+                    scheduler.completed(unit, answer)
+        finally:
+            if worker is not None:
+                worker.close()

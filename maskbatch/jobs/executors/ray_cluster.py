@@ -26,8 +26,8 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Under `uv run`, Ray would ship the working folder and build the whole environment anew for every worker; the nodes have maskbatch.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    for patience in ("RAY_raylet_start_wait_time_s=120", "RAY_agent_register_timeout_ms=120000"):
-        os.environ.setdefault(*patience.split("="))  # Ray's own 30 s are too short for a busy machine
+    for setting in ("RAY_raylet_start_wait_time_s=120", "RAY_agent_register_timeout_ms=120000"):
+        os.environ.setdefault(*setting.split("="))  # Ray's own 30 s are too short for a busy machine
     try:
         import ray
     except ImportError as error:
@@ -77,7 +77,7 @@ def _knock(address: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ResourceRequest:
     """What each actor asks of the cluster, and how many there are."""
 
     actors: int
@@ -85,7 +85,7 @@ class Shares:
     gpus: float
 
 
-def shares(nodes: Iterable[dict[str, float]], workers: int, on_gpu: bool) -> Shares:
+def request_resources(nodes: Iterable[dict[str, float]], workers: int, on_gpu: bool) -> ResourceRequest:
     """How the cluster's resources are divided.
 
     Ray's own tasks need a CPU now and then, and a cluster whose CPUs are all held by actors can come to a stand. So an actor asks for
@@ -112,11 +112,11 @@ def shares(nodes: Iterable[dict[str, float]], workers: int, on_gpu: bool) -> Sha
     share = (largest + 0.5) / (largest + 1)
     if count * share >= sum(cpus):
         share = 0.95 * sum(cpus) / count
-    return Shares(count, math.floor(share * 1e4) / 1e4, min(1.0, gpus / count) if on_gpu else 0.0)
+    return ResourceRequest(count, math.floor(share * 1e4) / 1e4, min(1.0, gpus / count) if on_gpu else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class ActorConfig:
     """What an actor is told when it starts.
 
     Attributes:
@@ -134,23 +134,23 @@ class Errand:
     version: str
 
 
-def check_place(errand: Errand, node: str) -> None:
+def check_place(actor_config: ActorConfig, node: str) -> None:
     """Refuse a node on which the scan would write or read something else than the driver means."""
-    if maskbatch.__version__ != errand.version:
+    if maskbatch.__version__ != actor_config.version:
         raise WorkerError(
-            f"node {node[:8]} has maskbatch {maskbatch.__version__}, the driver has {errand.version}; install the same one"
+            f"node {node[:8]} has maskbatch {maskbatch.__version__}, the driver has {actor_config.version}; install the same one"
         )
-    name, content = errand.probe
+    name, content = actor_config.probe
     try:
-        seen = open_store(errand.ledger_url).read(name)
+        seen = open_store(actor_config.ledger_url).read(name)
     except OSError:
         seen = b""
     if seen != content:
         raise UsageError(
-            f"node {node[:8]} of the cluster does not see the output {errand.ledger_url}; "
+            f"node {node[:8]} of the cluster does not see the output {actor_config.ledger_url}; "
             "put it on a file system that all nodes share, or into an object store (--out s3://…)"
         )
-    for path in errand.inputs:
+    for path in actor_config.inputs:
         if not Path(path).exists():
             raise UsageError(
                 f"node {node[:8]} of the cluster does not see the input {path}; "
@@ -158,10 +158,10 @@ def check_place(errand: Errand, node: str) -> None:
             )
 
 
-def check_nodes(errand: Errand, timeout_s: float) -> None:
+def check_nodes(actor_config: ActorConfig, timeout_s: float) -> None:
     """Look at the places from every node that has CPUs, before any work is handed out; raises as `check_place`.
 
-    A node that does not answer in time or dies meanwhile is passed over: each actor looks for itself as well.
+    A node that does not answer in time or dies meanwhile is skipped: each actor looks for itself as well.
     """
     ray = import_ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -172,7 +172,7 @@ def check_nodes(errand: Errand, timeout_s: float) -> None:
     look = ray.remote(_look)
     asked = [
         look.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            errand, node
+            actor_config, node
         )
         for node in nodes
     ]
@@ -186,9 +186,9 @@ def check_nodes(errand: Errand, timeout_s: float) -> None:
             raise problem
 
 
-def _look(errand: Errand, node: str) -> MaskbatchError | None:
+def _look(actor_config: ActorConfig, node: str) -> MaskbatchError | None:
     try:
-        check_place(errand, node)
+        check_place(actor_config, node)
     except MaskbatchError as error:
         return error
     return None

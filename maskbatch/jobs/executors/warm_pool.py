@@ -1,4 +1,4 @@
-"""Worker processes started before it is known what they will do.
+"""Worker processes that are started before it is known what they will do.
 
 A worker needs a third of a second to start Python and to import the decoders. The command line starts its workers first of all; they
 are ready when the inputs are found. Nothing heavy is imported here.
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class WarmProcess:
     """A process that waits for a worker's specification.
 
     Attributes:
@@ -40,33 +40,33 @@ class Started:
     board: Any
 
 
-_spares: list[Started] = []
+_pool: list[WarmProcess] = []
 
 
 def start_warm_pool(count: int, preload: str) -> None:
-    """Start processes for later `start` calls; they import the module `preload` meanwhile."""
-    _spares.extend(_spawn(BOARD_ENTRIES, preload) for _ in range(count))
+    """Start processes for later `take_process` calls; they import the module `preload` meanwhile."""
+    _pool.extend(_spawn(BOARD_ENTRIES, preload) for _ in range(count))
 
 
-def start(board_entries: int) -> Started:
-    """A process for a worker: a spare one if there is one, else a new one."""
-    while _spares:
-        spare = _spares.pop()
-        if len(spare.board) >= board_entries:
-            return spare
-        spare.process.kill()
+def take_process(board_entries: int) -> WarmProcess:
+    """A process for a worker: one of the pool if there is one, else a new one."""
+    while _pool:
+        warm = _pool.pop()
+        if len(warm.board) >= board_entries:
+            return warm
+        warm.process.kill()
     return _spawn(max(board_entries, BOARD_ENTRIES), "")
 
 
 def drop_warm_pool() -> None:
     """End the processes that nobody needed."""
-    while _spares:
-        spare = _spares.pop()
-        spare.process.kill()
-        spare.connection.close()
+    while _pool:
+        warm = _pool.pop()
+        warm.process.kill()
+        warm.connection.close()
 
 
-def _spawn(board_entries: int, preload: str) -> Started:
+def _spawn(board_entries: int, preload: str) -> WarmProcess:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     board = context.RawArray(ctypes.c_uint32, board_entries)
@@ -80,7 +80,7 @@ def _spawn(board_entries: int, preload: str) -> Started:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    return Started(process, ours, board)
+    return WarmProcess(process, ours, board)
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def _main(connection: Connection, board: Any, preload: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     if preload:
-        with contextlib.suppress(ImportError):  # said by whoever needs it
+        with contextlib.suppress(Exception):  # said by whoever needs it
             importlib.import_module(preload)
     from maskbatch.jobs.executors.processes import serve
 

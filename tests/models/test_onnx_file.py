@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskbatch.models import packaged_entries
+from maskbatch.models.onnx_file import NotOnnxError, inspect_model, without_fixed_shapes
 from maskbatch.models.registry import to_file
-from maskbatch.runtime.protobuf import NotOnnxError, inspect_model, without_fixed_shapes
 
 SMALL = make.colour_classifier(8)
 

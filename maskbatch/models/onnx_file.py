@@ -1,19 +1,19 @@
 """Just enough of the protobuf wire format to look into an ONNX file before ONNX Runtime sees it.
 
-The package `onnx` would weigh 60 MB for three questions: is this a whole ONNX file, does it point to other files, and
-what are its inputs and outputs called. Field numbers are those of ``onnx.proto`` (IR version 3 to 11); the wire format
+The package `onnx` would weigh 60 MB for four questions: is this a whole ONNX file, does it point to other files, what are its
+inputs and outputs called, and what does its metadata say. Field numbers are those of ``onnx.proto`` (IR version 3 to 11); the wire format
 is described at https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # ModelProto
-_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
 # GraphProto
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO, _GRAPH_SPARSE = 1, 5, 11, 12, 13, 15
 # FunctionProto, NodeProto, AttributeProto, SparseTensorProto, TensorProto, ValueInfoProto, TypeProto
@@ -26,6 +26,10 @@ _TENSOR_NAME, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 8, 13, 14
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _TYPE_TENSOR = 1
 _TENSOR_TYPE_SHAPE = 2
+# TensorShapeProto, Dimension, StringStringEntryProto
+_SHAPE_DIMENSION = 1
+_DIMENSION_VALUE = 1
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 _EXTERNAL = 1
 # Which fields of a message hold messages that can contain a tensor, by kind of message.
@@ -48,7 +52,7 @@ _MAX_DEPTH = 100
 
 
 class NotOnnxError(ValueError):
-    """The bytes are no whole ONNX model."""
+    """The bytes are not a whole ONNX model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,15 @@ class Graph:
         inputs: names of the inputs that a caller feeds (initializers left out).
         outputs: names of the outputs.
         external: a tensor's data lies in another file.
+        output_sizes: size of the last axis of each output; None where it is not declared.
+        metadata: key → value.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     external: bool
+    output_sizes: tuple[int | None, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect_model(data: bytes) -> Graph:
@@ -82,7 +90,25 @@ def inspect_model(data: bytes) -> Graph:
             names[number].append(_text(value, _TENSOR_NAME if number == _GRAPH_INITIALIZER else _VALUE_NAME))
     held = set(names[_GRAPH_INITIALIZER])
     inputs = tuple(name for name in names[_GRAPH_INPUT] if name not in held)
-    return Graph(inputs, tuple(names[_GRAPH_OUTPUT]), _has_external(view, "model", 0))
+    sizes = tuple(_last_size(value) for number, value in _fields(graphs[0]) if number == _GRAPH_OUTPUT)
+    entries = [value for number, value in _fields(view) if number == _MODEL_METADATA and isinstance(value, memoryview)]
+    metadata = {_text(entry, _ENTRY_KEY): _text(entry, _ENTRY_VALUE) for entry in entries}
+    return Graph(inputs, tuple(names[_GRAPH_OUTPUT]), _has_external(view, "model", 0), sizes, metadata)
+
+
+def _last_size(value: int | memoryview) -> int | None:
+    """The last axis of a ValueInfoProto's declared shape, None where it is free or not declared."""
+    for number in (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_TYPE_SHAPE):
+        if not isinstance(value, memoryview):
+            return None
+        value = next((inner for field_number, inner in _fields(value) if field_number == number), 0)
+    if not isinstance(value, memoryview):
+        return None
+    axes = [inner for number, inner in _fields(value) if number == _SHAPE_DIMENSION and isinstance(inner, memoryview)]
+    if not axes:
+        return None
+    sizes = [inner for number, inner in _fields(axes[-1]) if number == _DIMENSION_VALUE and isinstance(inner, int)]
+    return sizes[0] if sizes and sizes[0] > 0 else None
 
 
 def without_fixed_shapes(data: bytes) -> bytes:
@@ -171,9 +197,9 @@ def _raw_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, me
             width = 4 if wire == _FIXED32 else 8
             value, position = message[position : position + width], position + width
         else:
-            raise NotOnnxError("it is no ONNX file")
+            raise NotOnnxError("it is not an ONNX file")
         if position > end or number == 0:
-            raise NotOnnxError("it is truncated or no ONNX file")
+            raise NotOnnxError("it is truncated or not an ONNX file")
         yield number, value, message[start:position]
 
 
@@ -181,7 +207,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if position >= len(message) or shift > 63:
-            raise NotOnnxError("it is truncated or no ONNX file")
+            raise NotOnnxError("it is truncated or not an ONNX file")
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift

@@ -1,0 +1,102 @@
+"""Third step: merge the parts into the result, with tracks where they are wanted."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow.parquet as pq
+
+import maskbatch
+from maskbatch.errors import OutputError
+from maskbatch.jobs.completed import PiecesBySource, remaining
+from maskbatch.jobs.ledger import DamagedPartError
+from maskbatch.results.dataset import Dataset, generation_of
+from maskbatch.results.merge import (
+    ROW_GROUP,
+    GroupWriter,
+    PartCache,
+    ResultWriter,
+    RowWriter,
+    Totals,
+    Tracker,
+    walk,
+    with_run_metadata,
+)
+from maskbatch.results.reader import ResultReader
+from maskbatch.results.schema import results_schema
+from maskbatch.scanning.context import ROWS_COPY, OutputLock, Run
+from maskbatch.scanning.process import process
+
+MERGE_ATTEMPTS = 10
+
+
+def process_and_merge(run: Run, lock: OutputLock) -> Totals:
+    """Process and merge; what turns out to be damaged on the way is processed again, a few times.
+
+    Raises:
+        OutputError: what is written comes back damaged again and again.
+        LockedError: another run has taken over this output.
+    """
+    for attempt in range(MERGE_ATTEMPTS):
+        done = process(run, again=attempt > 0)
+        if missing := remaining(run.sources, done):
+            run.note(f"the receipts of {len(missing)} inputs failed validation; reprocessing them")
+            continue
+        lock.check()
+        run.reporter.phase("merge")
+        try:
+            return _merge(run, done)
+        except DamagedPartError as error:
+            run.ledger.forget(error.unit)
+            run.note(f"{error}; reprocessing its inputs")
+    raise OutputError(f"what is written to {run.work.url} comes back damaged again and again; is its disk failing?")
+
+
+def _merge(run: Run, done: PiecesBySource) -> Totals:
+    out, outputs = run.out, run.config.outputs
+    metadata = {
+        "tool": f"maskbatch {maskbatch.__version__}",
+        "models": dict(run.key.models),
+        "settings": dict(run.key.settings),
+    }
+    schema = with_run_metadata(results_schema(run.task), metadata)
+    track = _tracker() if outputs.track else None
+    with ExitStack() as stack:
+        inputs = stack.enter_context(run.store.writing(out.inputs))
+        rows: list[RowWriter] = []
+        if out.dataset:
+            generation = generation_of(run.key.text, run.sources, outputs.track)
+            rows.append(stack.enter_context(Dataset(run.store, out.results).writing(schema, generation)))
+        else:
+            rows.append(GroupWriter(stack.enter_context(run.store.writing(out.results)), schema, ROW_GROUP))
+        if run.needs_rows_copy:
+            rows.append(GroupWriter(stack.enter_context(run.work.writing(ROWS_COPY)), schema, ROW_GROUP))
+        writer = ResultWriter(rows, inputs, metadata, run.task)
+        for item in walk(run.sources, done, PartCache(run.ledger, run.task)):
+            tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
+            writer.add(item, track(item.rows) if tracked and track is not None else None)
+        writer.close()
+    run.summary.outputs = {
+        "results": out.path(out.results),
+        "inputs": out.path(out.inputs),
+        "run": out.path(out.run),
+    }
+    if outputs.track:
+        _write_tracks(run)
+    return writer.totals
+
+
+def _write_tracks(run: Run) -> None:
+    from maskbatch.results.tracks import tracks_table
+
+    rows: Any = ResultReader(run.rows_path).tables()
+    with run.store.writing(run.out.tracks) as target:
+        pq.write_table(tracks_table(rows), target, compression="zstd")
+    run.summary.outputs["tracks"] = run.out.path(run.out.tracks)
+
+
+def _tracker() -> Tracker:
+    from maskbatch.results.tracks import track_video
+
+    return track_video
