@@ -90,8 +90,8 @@ class DefaultSession:
 
 def _files(args: argparse.Namespace) -> tuple[Path, Path]:
     """The very ONNX files that a scan on this machine takes."""
-    from maskbatch.config import ModelSettings
     from maskbatch.classify.classifier import classifier_file
+    from maskbatch.config import ModelSettings
     from maskbatch.detect import detector_file
     from maskbatch.runtime import resolve_device
 

@@ -28,10 +28,10 @@ import worksets
 from report import write_report
 
 from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
-from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.diagnose.bench.compare import Comparison, machine
 from maskbatch.diagnose.bench.kernels import KernelBench, spread
 from maskbatch.diagnose.bench.runs import ScanRun, run_scan
+from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.runtime import Device, resolve_device
 from maskbatch.sources.discovery.discover import discover
 from maskbatch.types import Source

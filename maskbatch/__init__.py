@@ -1,39 +1,102 @@
-"""Batch inference over archives of pictures and CCTV video: who wore a face mask, correctly or not, when and where.
+"""Batch inference over archives of images and CCTV video: who wore a face mask, correctly or not, when and where.
 
 ::
 
     import maskbatch
 
-    summary = maskbatch.scan("photos", "results.parquet")
+    summary = maskbatch.scan("photos", "results.parquet", workers=2)
     faces = maskbatch.read_results("results.parquet")
+
+Settings are the groups of `ScanConfig`; every error is a `MaskbatchError` (the tree stands in `maskbatch.errors`).
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ScanConfig", "ScanSummary", "__version__", "read_results", "scan"]
 
 if TYPE_CHECKING:
-    from maskbatch.config import ScanConfig
-    from maskbatch.results.reader import read_results
+    from maskbatch.config import (
+        CaptureMetadata,
+        Execution,
+        Limits,
+        ModelSettings,
+        OutputOptions,
+        Sampling,
+        ScanConfig,
+        ScanOptions,
+    )
+    from maskbatch.errors import (
+        DeviceError,
+        InputError,
+        InputNotFoundError,
+        LockedError,
+        MaskbatchError,
+        MissingExtraError,
+        ModelError,
+        OutputError,
+        OutputExistsError,
+        SettingsChangedError,
+        UsageError,
+        WorkerError,
+    )
+    from maskbatch.evaluate.main import EvaluationRequest, evaluate_models
+    from maskbatch.evaluate.report import Evaluation, Rules
+    from maskbatch.results.reader import ResultReader, read_inputs, read_results, read_tracks
+    from maskbatch.results.summary import ResultSummary, summarize
+    from maskbatch.scanning.progress import Progress, Reporter, SilentReporter
     from maskbatch.scanning.run import scan
+    from maskbatch.scanning.status import WorkStatus, read_status
     from maskbatch.scanning.summary import ScanSummary
+
+_PLACES = {
+    "config": (
+        "CaptureMetadata",
+        "Execution",
+        "Limits",
+        "ModelSettings",
+        "OutputOptions",
+        "Sampling",
+        "ScanConfig",
+        "ScanOptions",
+    ),
+    "errors": (
+        "DeviceError",
+        "InputError",
+        "InputNotFoundError",
+        "LockedError",
+        "MaskbatchError",
+        "MissingExtraError",
+        "ModelError",
+        "OutputError",
+        "OutputExistsError",
+        "SettingsChangedError",
+        "UsageError",
+        "WorkerError",
+    ),
+    "evaluate.main": ("EvaluationRequest", "evaluate_models"),
+    "evaluate.report": ("Evaluation", "Rules"),
+    "results.reader": ("ResultReader", "read_inputs", "read_results", "read_tracks"),
+    "results.summary": ("ResultSummary", "summarize"),
+    "scanning.progress": ("Progress", "Reporter", "SilentReporter"),
+    "scanning.run": ("scan",),
+    "scanning.status": ("WorkStatus", "read_status"),
+    "scanning.summary": ("ScanSummary",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604  the names above
+    "__version__",
+    *sorted(_MODULES),
+]
 
 
 def __getattr__(name: str) -> Any:
     """Load on first use, so that `import maskbatch` and `maskbatch --help` stay quick."""
-    import importlib
-
-    places = {
-        "scan": "scanning.run",
-        "ScanSummary": "scanning.summary",
-        "ScanConfig": "config",
-        "read_results": "results.read",
-    }
-    if name not in places:
+    if name not in _MODULES:
         raise AttributeError(f"module 'maskbatch' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"maskbatch.{places[name]}"), name)
+    value = getattr(importlib.import_module(f"maskbatch.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

@@ -97,7 +97,8 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raises UsageError."""
         _check_choice("mode", self.mode, SamplingMode)
-        _check_range("every_s (--every, --fps)", self.every_s, 1e-6)
+        if not isinstance(self.every_s, int | float) or not 0 < self.every_s < float("inf"):
+            raise UsageError(f"every_s (--every, --fps) must be a positive number of seconds, not {self.every_s!r}")
         _check_range("start_s (--start)", self.start_s, 0.0)
         _check_choice("gate (--gate)", self.gate, Gate)
         _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)

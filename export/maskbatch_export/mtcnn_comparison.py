@@ -18,7 +18,7 @@ import numpy as np
 
 from maskbatch.detect.letterbox import scaled_size
 from maskbatch.errors import MaskbatchError, MissingExtraError
-from maskbatch.evaluate.main import Request, evaluate_models
+from maskbatch.evaluate.main import EvaluationRequest, evaluate_models
 from maskbatch.evaluate.report import Rules, markdown
 from maskbatch.types import Detections, Image
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
     try:
-        request = Request(
+        request = EvaluationRequest(
             data=given.data,
             detectors=tuple(given.detector or ("yunet", "retinaface")),
             classifier=None,

@@ -70,10 +70,10 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from maskbatch.evaluate.main import Request, evaluate_models
+    from maskbatch.evaluate.main import EvaluationRequest, evaluate_models
     from maskbatch.evaluate.report import Rules, markdown
 
-    request = Request(
+    request = EvaluationRequest(
         data=data,
         detectors=tuple(detector or (DETECTOR,)),
         classifier=None if classifier == "none" else classifier,

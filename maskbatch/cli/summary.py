@@ -63,7 +63,8 @@ def _text(found: ResultSummary) -> None:
     if any("hour" in key or key in ("date", "weekday") for key in found.by):
         typer.echo(f"times in {found.timezone}; +hh:00 is the hour of the recording where the wall clock is not known")
     if found.untracked:
-        typer.echo(f"{found.untracked} low-score faces in tracked videos belong to no person and are not counted")
+        noun, verb = ("face", "belongs") if found.untracked == 1 else ("faces", "belong")
+        typer.echo(f"{found.untracked} low-score {noun} in tracked videos {verb} to no person; not counted")
 
 
 def _cells(found: ResultSummary, row: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from maskbatch.tasks.mask import LABELS
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluationRequest:
     """What is to be evaluated.
 
     Attributes:
@@ -44,7 +44,7 @@ class Request:
 
 
 def evaluate_models(
-    request: Request,
+    request: EvaluationRequest,
     progress: Callable[[int, int], None] | None = None,
     others: Sequence[PictureDetector] = (),
 ) -> Evaluation:

@@ -10,10 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +23,9 @@ from maskbatch.results.schema import results_schema
 from maskbatch.storage import open_store
 from maskbatch.storage.opener import is_url, open_binary
 from maskbatch.tasks import Task, task_of
+
+if TYPE_CHECKING:  # a scan reads its own rows and must not wait for pandas
+    import pandas as pd
 
 
 class ResultReader:
@@ -129,8 +131,7 @@ class ResultReader:
     def _files(self) -> list[str]:
         if not self._is_dataset:
             return [""]
-        files = files_of(open_store(self.path))
-        return files or ["_manifest.json"]
+        return files_of(open_store(self.path))
 
     @contextlib.contextmanager
     def _parquet(self, name: str) -> Iterator[pq.ParquetFile]:

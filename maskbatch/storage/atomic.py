@@ -83,8 +83,7 @@ def as_output_error(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise OutputError(f"cannot write {target}: {reason}") from error
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def make_folder(folder: Path, ops: FileOps) -> None:

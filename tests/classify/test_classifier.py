@@ -77,7 +77,7 @@ def test_other_crops_are_refused(classifier: FaceClassifier) -> None:
 
 
 def test_model_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no mask classifier"):
+    with pytest.raises(ModelError, match="not a face classifier"):
         loaded(tmp_path, make.doubling_model())
     x = make.value_info("images", make.UINT8, ["N", 16, 16, 3])
     y = make.value_info("y", make.UINT8, ["N", 16, 16, 3])

@@ -65,7 +65,7 @@ def test_verify_checks_what_is_here_and_names_what_is_not(maskbatch: Command, tm
     assert maskbatch("models", "verify", cache=tmp_path).returncode == EXIT_OK
     missing = maskbatch("models", "verify", "yunet", cache=tmp_path)
     assert missing.returncode == EXIT_FATAL
-    assert "not here: run `maskbatch models pull yunet`" in missing.stdout
+    assert "not installed: run `maskbatch models pull yunet`" in missing.stdout
     assert maskbatch("models", "verify", "nix", cache=tmp_path).returncode == EXIT_USAGE
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "yunet_n_dynamic.onnx").write_bytes(b"not yunet")

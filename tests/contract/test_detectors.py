@@ -168,6 +168,6 @@ def test_finds_most_faces_of_real_pictures(detector: Detector, shared_dir: Path)
     from maskbatch.evaluate.truth import read_truth
 
     truths = read_truth(shared_dir / "data" / "face_mask_detection", "test", limit=12)
-    (run,) = run_detectors(truths, [detector])
+    (run,), _ = run_detectors(truths, [detector])
     scores = score_run(run, truths, [1.0] * len(truths), 0.5, 1.0)
     assert scores.recall.rate > 0.6

@@ -75,7 +75,7 @@ def test_file_without_anchors_is_no_retinaface(text: str) -> None:
         outputs = OUTPUTS
         batch_size = 1
 
-    with pytest.raises(ModelError, match="no RetinaFace of this project"):
+    with pytest.raises(ModelError, match="not a RetinaFace of this project"):
         make_retinaface("mine", Session(), (Bucket(32, 32),), 0.5)  # type: ignore[arg-type]
 
 

@@ -200,10 +200,10 @@ def test_status_tells_done_failed_and_left(own: Path, face_photo: npt.NDArray[np
     assert (status.inputs, status.done, status.left, status.merged) == (total - 1, total - 2, 1, False)
 
 
-def test_status_reads_a_folder_without_a_plan(archive: Path, tmp_path: Path) -> None:
+def test_status_reads_a_folder_without_a_snapshot(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.parquet"
     interrupted(archive, out)
-    (work_of(out) / "plan.json").write_bytes(b"[]")
+    (work_of(out) / "snapshot.json").write_bytes(b"[]")
     status = read_status(str(out))
     assert status.inputs is None
     assert status.done

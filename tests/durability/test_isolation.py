@@ -72,7 +72,7 @@ def test_only_the_culprit_is_lost(
     assert all(message in row["message"] for row in bad), bad
     assert summary.exit_code == 3
     assert summary.faces >= 8
-    assert any("set aside" in note for note in summary.notes)
+    assert any("quarantined" in note for note in summary.notes)
     # The others' rows are those of an archive without the culprits.
     for name in culprits:
         (tmp_path / "in" / name).write_bytes(b"")

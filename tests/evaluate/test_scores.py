@@ -210,7 +210,8 @@ def test_time_is_that_of_a_scan_and_findings_are_those_of_the_whole_curve(
     path = tmp_path / "face.png"
     cv2.imwrite(str(path), face_photo)
     face = Truth("face.png", path, np.array([[180, 56, 272, 178]], np.float32), np.array([1]), np.array([False]))
-    (found,) = run_detectors([face] * 3, [detector], batch_size=2, timed_score=0.5)
+    (found,), sizes = run_detectors([face] * 3, [detector], batch_size=2, timed_score=0.5)
     assert len(found.found) == len(found.ms) == 3
+    assert sizes == [(512, 512)] * 3
     assert found.found[0].scores.tolist() == detector.detect([face_photo])[0].scores.tolist()
     assert len(detector.with_min_score(0.5).detect([face_photo])[0]) == 1

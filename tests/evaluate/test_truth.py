@@ -106,7 +106,7 @@ def test_bad_data_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputNotFoundError):
         read_truth(tmp_path / "nowhere")
     (tmp_path / "notes.md").write_text("no data")
-    with pytest.raises(UsageError, match="is no folder of annotated pictures"):
+    with pytest.raises(UsageError, match="is not a folder of annotated images"):
         read_truth(tmp_path / "notes.md")
     with pytest.raises(UsageError, match="holds no annotated pictures"):
         read_truth(tmp_path)

@@ -102,7 +102,7 @@ def test_when_everything_dies_the_machine_is_to_blame_and_nothing_is_set_aside(
 ) -> None:
     monkeypatch.setattr(schedulers, "MAX_CULPRITS_IN_A_ROW", 10)
     simulation = Simulation(tmp_path, 40)
-    with pytest.raises(WorkerError, match="something is wrong with this machine"):
+    with pytest.raises(WorkerError, match="the fault is with this machine"):
         simulation.run({f"{number:03d}" for number in range(40)}, "exact", random.Random(0))
     assert simulation.ledger.done() == {}
 

@@ -17,7 +17,7 @@ def test_a_plan_knows_its_inputs_by_content(tmp_path: Path) -> None:
     write_snapshot(store, sources)
     plan = read_snapshot(store)
     assert plan is not None
-    assert (plan.inputs, plan.unreadable, plan.merged) == (51, 1, False)
+    assert (snapshot.inputs, plan.unreadable, plan.merged) == (51, 1, False)
     assert all(plan.holds(s.name, s.fingerprint) for s in sources[:-1])
     assert not plan.holds("0.jpg", "other")
     assert not plan.holds("none.jpg", sources[0].fingerprint)
@@ -30,9 +30,9 @@ def test_a_plan_knows_its_inputs_by_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("plan.json", b"[]"), ("plan.json", b"{}"), ("plan.json", b"\xff"), ("plan.inputs", b"1234567")],
+    [("snapshot.json", b"[]"), ("snapshot.json", b"{}"), ("snapshot.json", b"\xff"), ("snapshot.inputs", b"1234567")],
 )
-def test_a_damaged_plan_is_none(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_snapshot_is_none(tmp_path: Path, name: str, content: bytes) -> None:
     store = LocalStore(tmp_path)
     assert read_snapshot(store) is None
     write_snapshot(store, [source("a")])

@@ -77,21 +77,21 @@ def test_named_variant_and_named_precision_are_taken_or_refused(variants: Path) 
 def test_pinned_settings_name_the_variant_and_choose_the_same_files(
     variants: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: True)
+    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: True)
     pinned = pin_models(ModelSettings(), CPU)
     assert (pinned.detector, pinned.classifier) == ("retinaface.int8", "mask_mobilenet_v2")
     identity = model_identity(ModelSettings(), CPU)
     assert list(identity) == ["retinaface.int8", "mask_mobilenet_v2"]
-    monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: False)
+    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: False)
     assert detector_file(ModelSettings(), CPU).name == "retinaface"
     assert model_identity(pinned, CPU) == identity  # a machine without VNNI runs what the parent chose
 
 
 def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert preferred_precisions(GPU) == ("fp16", "fp32")
-    monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: True)
+    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: True)
     assert preferred_precisions(CPU) == ("int8", "fp32")
-    monkeypatch.setattr("maskbatch.detect.has_fast_int8", lambda: False)
+    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: False)
     assert preferred_precisions(CPU) == ("fp32",)
 
 
@@ -113,7 +113,7 @@ def test_unknown_detector_names_what_there_is(name: str) -> None:
 
 def test_model_that_was_not_pulled_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MASKBATCH_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"yunet is not here: run `maskbatch models pull yunet`"):
+    with pytest.raises(ModelError, match=r"yunet is not installed: run `maskbatch models pull yunet`"):
         find_detector("yunet")
     with pytest.raises(ModelError, match=r"maskbatch models pull scrfd --accept-license"):
         find_detector("scrfd")
@@ -146,7 +146,7 @@ def test_damaged_packaged_file_is_noticed(variants: Path) -> None:
     (variants / "retinaface.onnx").write_bytes(b"x" * 100)
     assert "is registered: reinstall maskbatch" in check_entry(entry)
     (variants / "retinaface.onnx").unlink()
-    assert check_entry(entry) == "not here: reinstall maskbatch"
+    assert check_entry(entry) == "not installed: reinstall maskbatch"
     with pytest.raises(ModelError, match="reinstall maskbatch"):
         find_model("retinaface", "detector")
     assert to_file(entry).fix == "reinstall maskbatch"

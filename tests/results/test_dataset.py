@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from maskbatch.errors import OutputError, UsageError
-from maskbatch.results import dataset as datasets
 from maskbatch.results.dataset import Dataset, DatasetWriter, generation_of
 from maskbatch.results.merge import with_run_metadata
 from maskbatch.results.reader import read_results
 from maskbatch.results.schema import RESULTS
+from maskbatch.storage import local
 from maskbatch.storage.local import LocalStore
 from maskbatch.types import Source
 
@@ -181,7 +181,7 @@ def test_a_writer_that_fails_leaves_the_old_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(datasets, "_exchange", lambda _one, _other: False)
+        monkeypatch.setattr(local, "_exchange", lambda _one, _other: False)
     write(tmp_path, make_rows(100), "aaa")
     write(tmp_path, make_rows(120), "bbb")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
