@@ -87,9 +87,45 @@ _PLACES = {
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604  the names above
+__all__ = [
+    "CaptureMetadata",
+    "DeviceError",
+    "Evaluation",
+    "EvaluationRequest",
+    "Execution",
+    "InputError",
+    "InputNotFoundError",
+    "Limits",
+    "LockedError",
+    "MaskbatchError",
+    "MissingExtraError",
+    "ModelError",
+    "ModelSettings",
+    "OutputError",
+    "OutputExistsError",
+    "OutputOptions",
+    "Progress",
+    "Reporter",
+    "ResultReader",
+    "ResultSummary",
+    "Rules",
+    "Sampling",
+    "ScanConfig",
+    "ScanOptions",
+    "ScanSummary",
+    "SettingsChangedError",
+    "SilentReporter",
+    "UsageError",
+    "WorkStatus",
+    "WorkerError",
     "__version__",
-    *sorted(_MODULES),
+    "evaluate_models",
+    "read_inputs",
+    "read_results",
+    "read_status",
+    "read_tracks",
+    "scan",
+    "summarize",
 ]
 
 

@@ -15,17 +15,17 @@ def test_a_plan_knows_its_inputs_by_content(tmp_path: Path) -> None:
     sources = [source(f"{number}.jpg") for number in range(50)]
     sources.append(Source("/in/p", "p", "image", problem=Problem("error", "special_file", "a FIFO")))
     write_snapshot(store, sources)
-    plan = read_snapshot(store)
-    assert plan is not None
-    assert (snapshot.inputs, plan.unreadable, plan.merged) == (51, 1, False)
-    assert all(plan.holds(s.name, s.fingerprint) for s in sources[:-1])
-    assert not plan.holds("0.jpg", "other")
-    assert not plan.holds("none.jpg", sources[0].fingerprint)
+    snapshot = read_snapshot(store)
+    assert snapshot is not None
+    assert (snapshot.inputs, snapshot.unreadable, snapshot.merged) == (51, 1, False)
+    assert all(snapshot.holds(s.name, s.fingerprint) for s in sources[:-1])
+    assert not snapshot.holds("0.jpg", "other")
+    assert not snapshot.holds("none.jpg", sources[0].fingerprint)
     write_snapshot(store, sources, merged=True)
-    plan = read_snapshot(store)
-    assert plan is not None
-    assert plan.merged
-    assert plan.holds("0.jpg", sources[0].fingerprint)
+    snapshot = read_snapshot(store)
+    assert snapshot is not None
+    assert snapshot.merged
+    assert snapshot.holds("0.jpg", sources[0].fingerprint)
 
 
 @pytest.mark.parametrize(
