@@ -5,6 +5,8 @@ Field numbers are those of ``onnx.proto``; messages are built from the inside ou
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Sequence
 
 FLOAT, UINT8, INT64 = 1, 2, 7
@@ -101,3 +103,63 @@ def colour_classifier(size: int = 128) -> bytes:
             [value_info("probabilities", FLOAT, ["N", 3])],
         )
     )
+
+
+def float_tensor(name: str, values: Sequence[float], shape: Sequence[int]) -> bytes:
+    """An initializer of float32."""
+    return (
+        b"".join(number(1, d) for d in shape)
+        + number(2, FLOAT)
+        + message(8, name)
+        + message(9, struct.pack(f"<{len(values)}f", *values))
+    )
+
+
+def red_detector(cell: int = 32) -> bytes:
+    """Float planes N×3×H×W (blue, green, red, 0 to 255) → ``heat`` N×1×H/cell×W/cell: mean red minus mean of the others, over 255.
+
+    All sums are of whole numbers and every division is by a power of two but the last, so that any processor gives the same bits.
+    """
+    pool = ints_attribute("kernel_shape", [cell, cell]) + ints_attribute("strides", [cell, cell])
+    weights = float_tensor("weights", [-0.5, -0.5, 1.0], [1, 3, 1, 1])
+    scale = float_tensor("scale", [256.0], [])
+    nodes = [
+        node("AveragePool", ["planes"], ["means"], pool),
+        node("Conv", ["means", "weights"], ["redness"]),
+        node("Div", ["redness", "scale"], ["heat"]),
+    ]
+    inputs = [value_info("planes", FLOAT, ["N", 3, "H", "W"])]
+    outputs = [value_info("heat", FLOAT, ["N", 1, "h", "w"])]
+    return model(graph(nodes, inputs, outputs, [weights, scale]), {"family": "red"})
+
+
+def share_classifier(labels: Sequence[str], size: int = 128, name_labels: bool = True) -> bytes:
+    """Uint8 crops N×S×S×3 → a probability per label: shares of the mean blue, green, red (and, for four labels, of 64).
+
+    Exact in the sense of `red_detector` but for one division.
+    """
+    count = len(labels)
+    rows = [[1.0 if column == row else 0.0 for column in range(count)] for row in range(3)]
+    bias = [0.0] * count
+    if count == 2:
+        rows = [[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]]
+    if count == 4:
+        bias[3] = 64.0
+    nodes = [
+        node("Cast", ["images"], ["pixels"], int_attribute("to", FLOAT)),
+        node("ReduceMean", ["pixels"], ["means"], ints_attribute("axes", [1, 2]) + int_attribute("keepdims", 0)),
+        node("MatMul", ["means", "mix"], ["mixed"]),
+        node("Add", ["mixed", "bias"], ["amounts"]),
+        node("ReduceSum", ["amounts", "axis"], ["total"], int_attribute("keepdims", 1)),
+        node("Div", ["amounts", "total"], ["probabilities"]),
+    ]
+    axis = number(1, 1) + number(2, INT64) + message(8, "axis") + message(9, struct.pack("<q", 1))
+    initializers = [
+        float_tensor("mix", [value for row in rows for value in row], [3, count]),
+        float_tensor("bias", bias, [count]),
+        axis,
+    ]
+    metadata = {"labels": json.dumps(list(labels))} if name_labels else None
+    inputs = [value_info("images", UINT8, ["N", size, size, 3])]
+    outputs = [value_info("probabilities", FLOAT, ["N", count])]
+    return model(graph(nodes, inputs, outputs, initializers), metadata)

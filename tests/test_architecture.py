@@ -46,7 +46,9 @@ def imports(path: Path, *, everywhere: bool) -> set[str]:
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "maskbatch":
             base = node.module.partition(".")[2]
-            found |= {f"{base}.{alias.name}" if base else alias.name for alias in node.names} | ({base} if base else set())
+            found |= {f"{base}.{alias.name}" if base else alias.name for alias in node.names} | (
+                {base} if base else set()
+            )
         elif isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("maskbatch.")}
     return found

@@ -44,6 +44,7 @@ class Match:
         truth: ``(n,)`` index of the face it found, -1 if none.
         found: ``(m,)`` score with which each face was found, 0 where it was missed.
         faces: number of faces that count.
+        kept: ``(n,)`` index of each detection that counts among those that were given.
     """
 
     scores: NDArray[np.float64]
@@ -51,6 +52,7 @@ class Match:
     truth: NDArray[np.int64]
     found: NDArray[np.float64]
     faces: int
+    kept: NDArray[np.int64]
 
 
 def match(
@@ -96,7 +98,7 @@ def match(
                 break
         else:
             counts[i] = not inside[i]
-    return Match(scores[counts], which[counts] >= 0, which[counts], found, int((~skip).sum()))
+    return Match(scores[counts], which[counts] >= 0, which[counts], found, int((~skip).sum()), order[counts])
 
 
 @dataclass(frozen=True)

@@ -185,25 +185,12 @@ def end_to_end(
     for truth, skip, faces, given in zip(truths, known, classified, labels, strict=True):
         kept = np.flatnonzero(faces.scores >= min_score)  # already best first
         found = match(faces.boxes[kept], faces.scores[kept], truth.boxes, skip, 0.5)
-        ours = _counted(given[kept], faces.scores[kept], found)
+        ours = given[kept][found.kept]
         for label, which in zip(ours, found.truth, strict=True):
             confusion[truth.labels[which] if which >= 0 else len(names), label] += 1
         missed = np.setdiff1d(np.flatnonzero(~skip), found.truth)
         confusion[:, len(names)] += np.bincount(truth.labels[missed], minlength=len(names) + 1)
     return class_ap, confusion
-
-
-def _counted(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], found: Match) -> npt.NDArray[np.int64]:
-    """Labels of those detections that `match` counted: it drops some (on ignored faces) and keeps the order."""
-    if len(found.scores) == len(labels):
-        return labels
-    taken, position = [], 0
-    for score in found.scores:
-        while not np.isclose(scores[position], score, rtol=0, atol=1e-9):
-            position += 1
-        taken.append(labels[position])
-        position += 1
-    return np.array(taken, np.int64)
 
 
 def size_name(low: float, high: float) -> str:

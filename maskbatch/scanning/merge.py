@@ -58,6 +58,7 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
     metadata = {
         "tool": f"maskbatch {maskbatch.__version__}",
         "models": dict(run.key.models),
+        "labels": list(run.task.labels),
         "settings": dict(run.key.settings),
     }
     schema = with_run_metadata(results_schema(run.task), metadata)
