@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(json_out: Json = False) -> None:
-    """Check the installation: versions, clashing wheels, devices that really start, models and their sums.
+    """Check the installation: versions, clashing wheels, devices that really start, models and their checksums.
 
     Exit code 1 if something is wrong; every finding comes with what to do about it.
     """
@@ -34,6 +34,6 @@ def doctor(json_out: Json = False) -> None:
             if check.fix:
                 typer.echo(f"  → {check.fix}")
         wrong = sum(check.state == "wrong" for check in checks)
-        typer.echo(f"{wrong} wrong" if wrong else "all well")
+        typer.echo(f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else "no problems found")
     if any(check.state == "wrong" for check in checks):
         raise typer.Exit(EXIT_FATAL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -44,12 +43,13 @@ def run_checks() -> list[Check]:
     wheels = list(_wheel_conflicts(installed_versions(_RUNTIMES), installed_versions(_OPENCVS)))
     checks += wheels
     try:
-        import onnxruntime  # noqa: F401
+        import maskbatch.runtime.onnx  # noqa: F401
+    except MaskbatchError as error:
+        what, _, fix = str(error).partition(": ")
+        return [*checks, Check("runtime", "wrong", what, fix)]
     except Exception as error:  # a broken wheel raises anything
-        return [
-            *checks,
-            Check("runtime", "wrong", f"ONNX Runtime cannot be imported: {error}", _install("onnxruntime")),
-        ]
+        what = f"ONNX Runtime cannot be imported: {error}"
+        return [*checks, Check("runtime", "wrong", what, _install("onnxruntime"))]
     checks += _opencv()
     checks += _processors()
     checks += _providers()
@@ -119,12 +119,12 @@ def _opencv() -> Iterator[Check]:
 
 
 def _processors() -> Iterator[Check]:
-    from maskbatch.runtime import cpu_name, has_fast_int8, visible_gpus
+    from maskbatch.runtime import cpu_name, has_fast_int8, usable_cpus, visible_gpus
     from maskbatch.runtime.devices import driver_version
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cpus()
     int8 = "int8 is fast (VNNI)" if has_fast_int8() else "no VNNI, so float32 is used"
-    yield Check("CPU", "ok", f"{cpu_name()}, {cores} cores for this process, {int8}")
+    yield Check("CPU", "ok", f"{cpu_name()}, {cores} cores usable by this process, {int8}")
     gpus = visible_gpus()
     detail = f"{', '.join(gpus)}, driver {driver_version()}" if gpus else "none found by the NVIDIA driver"
     yield Check("GPU", "ok", detail)
@@ -173,7 +173,7 @@ def _models() -> Iterator[Check]:
         if problem:
             yield Check(f"model {entry.name}", "wrong", problem.partition(": ")[0], to_file(entry).fix)
         else:
-            yield Check(f"model {entry.name}", "ok", f"{entry_path(entry)}, sum {entry.sha256[:12]}…")
+            yield Check(f"model {entry.name}", "ok", f"{entry_path(entry)}, SHA-256 {entry.sha256[:12]}…")
 
 
 def _auto() -> Iterator[Check]:

@@ -82,5 +82,7 @@ def test_model_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     x = make.value_info("images", make.UINT8, ["N", 16, 16, 3])
     y = make.value_info("y", make.UINT8, ["N", 16, 16, 3])
     same = make.model(make.graph([make.node("Identity", ["images"], ["y"])], [x], [y]))
-    with pytest.raises(ModelError, match=r"gives \[8, 16, 16, 3\], not N×3"):
+    with pytest.raises(
+        ModelError, match=r"gives \[8, 16, 16, 3\] for 8 faces, not a probability for each of the labels"
+    ):
         loaded(tmp_path, same).classify(np.zeros((1, 16, 16, 3), np.uint8))

@@ -10,7 +10,7 @@ from maskbatch.storage.local import LocalStore
 from maskbatch.types import Problem, Source
 
 
-def test_a_plan_knows_its_inputs_by_content(tmp_path: Path) -> None:
+def test_a_snapshot_knows_its_inputs_by_content(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     sources = [source(f"{number}.jpg") for number in range(50)]
     sources.append(Source("/in/p", "p", "image", problem=Problem("error", "special_file", "a FIFO")))

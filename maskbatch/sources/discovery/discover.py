@@ -6,7 +6,7 @@ Rules of the contract:
   are ignored and counted. Hidden files and folders (names that begin with a dot: ``._IMG_1.jpg``, ``.thumbnails``) count
   as ignored. Archives in folders are ignored; of a `.tar` that is named (or matched by a glob) each member is an input.
 - A file that is named on its own is an input whatever its name, and its first bytes say whether it is a video.
-- A linked file is an input; a linked folder is entered only when asked for, and each folder once.
+- A linked file is an input; a linked folder is not entered.
 - Each input has a name that is unique in the run and valid UTF-8: its path relative to its root, with the name of the
   root in front where there are several.
 """
@@ -62,7 +62,7 @@ class Discovery:
 
     @property
     def ignored(self) -> int:
-        """Files and hidden folders that were passed over."""
+        """Files and hidden folders that were skipped."""
         return self.ignored_by_extension.total()
 
 
@@ -70,9 +70,6 @@ class Discovery:
 class _Walk:
     """How folders are walked."""
 
-    recursive: bool
-    follow_symlinks: bool
-    include_hidden: bool
     exclude: frozenset[str]
     ignored: Counter[str]
 
@@ -80,10 +77,6 @@ class _Walk:
 def discover(
     paths: Sequence[str | os.PathLike[str]],
     *,
-    recursive: bool = True,
-    follow_symlinks: bool = False,
-    include_hidden: bool = False,
-    from_file: str | os.PathLike[str] | None = None,
     exclude: Iterable[str | os.PathLike[str]] = (),
     limit: int | None = None,
 ) -> Discovery:
@@ -92,12 +85,8 @@ def discover(
     Args:
         paths: files, folders, globs (``cam*/**/*.jpg``), ``@list.txt``, ``-`` for a list on standard input, URLs. A list has
             one path a line, or is separated by NUL characters; relative ones are relative to the working folder.
-        recursive: whether folders below the given ones are entered.
-        follow_symlinks: whether linked folders are entered; linked files are always read.
-        include_hidden: whether names that begin with a dot are inputs too.
-        from_file: one more list, without the ``@``.
         exclude: folders that are not entered (those that the scan itself writes to).
-        limit: the first so many inputs.
+        limit: at most this many inputs.
 
     Returns:
         The roots, checked to exist, and an iterator over the sources that walks as it is read. What cannot be read is
@@ -109,13 +98,13 @@ def discover(
         UsageError: a list cannot be read.
         MissingExtraError: a URL whose file system is not installed.
     """
-    roots = resolve_roots([os.fspath(path) for path in paths], None if from_file is None else os.fspath(from_file))
+    roots = resolve_roots([os.fspath(path) for path in paths])
     if not roots:
         raise InputNotFoundError("no input: name a file, a folder, a glob, @list.txt or - for a list on standard input")
     single = len(roots) == 1
     excluded = frozenset(os.path.realpath(path) for path in exclude)
     ignored: Counter[str] = Counter()
-    walk = _Walk(recursive, follow_symlinks, include_hidden, excluded, ignored)
+    walk = _Walk(excluded, ignored)
     listings = {root.name: remote_listing(root.path) for root in roots if root.kind == "url"}
     sources = _sources(roots, single, walk, listings)
     _check_patterns(roots, walk)
@@ -158,7 +147,7 @@ def _sources(roots: list[Root], single: bool, walk: _Walk, listings: dict[str, L
         if root.kind == "file":
             yield from _named_file(root.path, root.name, walk, sniffed=True)
         elif root.kind == "folder":
-            yield from _folder(root.path, prefix, walk, set())
+            yield from _folder(root.path, prefix, walk)
         elif root.kind == "url":
             yield from _remote(listings[root.name], root.name, prefix, walk)
         elif root.pattern:
@@ -172,7 +161,7 @@ def _sources(roots: list[Root], single: bool, walk: _Walk, listings: dict[str, L
 def _matching(root: Root, prefix: str, walk: _Walk) -> Iterator[Source]:
     """What a glob with ``**`` stands for: the walk decides what is seen, so that linked folders and hidden files follow one rule."""
     pattern = root.pattern.split("/")
-    for source in _folder(root.path, prefix, walk, set()):
+    for source in _folder(root.path, prefix, walk):
         if source.name.endswith("/") or matches(source.name.removeprefix(prefix).split("/"), pattern):
             yield source
 
@@ -190,7 +179,7 @@ def _listed(root: Root, prefix: str, walk: _Walk) -> Iterator[Source]:
 def _entry(root: Root, entry: str, name: str, walk: _Walk) -> Iterator[Source]:
     path = os.path.join(root.path, entry)
     if os.path.isdir(path):
-        yield from _folder(path, f"{name}/", walk, set())
+        yield from _folder(path, f"{name}/", walk)
     elif root.kind == "glob" and media_of(entry) is None and not is_tar(entry):
         walk.ignored[_extension(entry)] += 1
     else:
@@ -213,7 +202,7 @@ def _tar(path: str, name: str, fingerprint: str, walk: _Walk) -> Iterator[Source
     try:
         for member in tar_members(path):
             media = media_of(member.name)
-            hidden = any(part.startswith(".") for part in member.name.split("/")) and not walk.include_hidden
+            hidden = any(part.startswith(".") for part in member.name.split("/"))
             if hidden or media is None:
                 walk.ignored["hidden" if hidden else _extension(member.name)] += 1
                 continue
@@ -255,10 +244,10 @@ def _remote(listing: Listing, root: str, prefix: str, walk: _Walk) -> Iterator[S
             yield Source(item.url, root, media_of(root) or "image", item.size, item.mtime_ns, item.etag)
             continue
         media = media_of(item.key)
-        hidden = any(part.startswith(".") for part in item.key.split("/")) and not walk.include_hidden
+        hidden = any(part.startswith(".") for part in item.key.split("/"))
         if hidden or media is None:
             walk.ignored["hidden" if hidden else _extension(item.key)] += 1
-        elif walk.recursive or "/" not in item.key:
+        else:
             yield Source(item.url, _utf8(prefix + item.key), media, item.size, item.mtime_ns, item.etag)
 
 
@@ -275,7 +264,7 @@ def _explicit(path: str, name: str, sniffed: bool) -> Source:
     return source
 
 
-def _folder(path: str, prefix: str, walk: _Walk, visited: set[tuple[int, int]]) -> Iterator[Source]:
+def _folder(path: str, prefix: str, walk: _Walk) -> Iterator[Source]:
     """The inputs in a folder and below it, sorted by name in each folder.
 
     Only names are kept, and one ``stat`` is made per input, so that a folder of a million files costs about 130 MB.
@@ -283,12 +272,6 @@ def _folder(path: str, prefix: str, walk: _Walk, visited: set[tuple[int, int]]) 
     if walk.exclude and os.path.realpath(path) in walk.exclude:
         return
     try:
-        if walk.follow_symlinks:
-            status = os.stat(path)
-            identity = (status.st_dev, status.st_ino)
-            if identity in visited:
-                return
-            visited.add(identity)
         names = sorted(_entries(path, walk))
     except OSError as error:
         problem = as_input_error(error)
@@ -301,7 +284,7 @@ def _folder(path: str, prefix: str, walk: _Walk, visited: set[tuple[int, int]]) 
     for name, media in names:
         shown = prefix + name
         if media is None:
-            yield from _folder(base + name, f"{shown}/", walk, visited)
+            yield from _folder(base + name, f"{shown}/", walk)
             continue
         if escaped:
             # Only here can two names become equal: an invalid byte, and the same spelled out by a joker.
@@ -315,19 +298,15 @@ def _entries(path: str, walk: _Walk) -> Iterator[tuple[str, Media | None]]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") and not walk.include_hidden:
+            if name.startswith("."):
                 walk.ignored["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
-                if walk.recursive:
-                    yield name, None
+                yield name, None
             else:
                 media = media_of(name)
                 # A link costs a stat only if it may be a folder; a linked `x.jpg` is taken to be a file at first.
-                if entry.is_symlink() and (media is None or walk.follow_symlinks) and _is_linked_folder(entry):
-                    if walk.recursive and walk.follow_symlinks:
-                        yield name, None
-                    else:
-                        walk.ignored["link to a folder"] += 1
+                if media is None and entry.is_symlink() and _is_linked_folder(entry):
+                    walk.ignored["link to a folder"] += 1
                 elif media is None:
                     walk.ignored[_extension(name)] += 1
                 else:

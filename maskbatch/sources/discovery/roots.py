@@ -39,7 +39,7 @@ class Root:
     pattern: str = ""
 
 
-def resolve_roots(paths: list[str], from_file: str | None) -> list[Root]:
+def resolve_roots(paths: list[str]) -> list[Root]:
     """The roots that `paths` name, each path once, with unique names.
 
     Raises:
@@ -49,8 +49,6 @@ def resolve_roots(paths: list[str], from_file: str | None) -> list[Root]:
     found: list[Root] = []
     for path in paths:
         found += _resolve(path)
-    if from_file is not None:
-        found += _resolve_list(_read_list(from_file), from_file)
     distinct = {(root.kind, root.path, root.entries, root.pattern): root for root in reversed(found)}
     return _named([root for root in found if distinct[(root.kind, root.path, root.entries, root.pattern)] is root])
 

@@ -19,7 +19,7 @@ from maskbatch.types import Frame, Image, Problem
 
 # Half scale saves only a fifth of the time of a JPEG, because the entropy decoding stays, and is lost with the first
 # small face that has to be cut from the full picture.
-_SMALLEST_REDUCTION = 4
+_REDUCTIONS = (8, 4)
 
 
 def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
@@ -105,7 +105,7 @@ def _reduction(long_side: int, cover: int) -> int:
     """The largest of the DCT scales 1/8, 1/4 and 1 at which the long side is at least `cover`."""
     if cover <= 0:
         return 1
-    return next((factor for factor in (8, 4) if factor >= _SMALLEST_REDUCTION and long_side >= cover * factor), 1)
+    return next((factor for factor in _REDUCTIONS if long_side >= cover * factor), 1)
 
 
 def _joined(problems: list[Problem]) -> Problem | None:
