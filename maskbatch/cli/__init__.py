@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("scan", "status", "summary", "demo", "evaluate", "models", "warmup", "bench", "doctor")
+VERBS = ("scan", "status", "summary", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
 EXPORT_HINT = (
     "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
     "(or `pip install ./export`)"

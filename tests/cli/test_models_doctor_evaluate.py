@@ -88,7 +88,7 @@ def test_doctor_finds_nothing_wrong_here(maskbatch: Command) -> None:
     wrong = [check for check in report["checks"] if check["state"] == "wrong"]
     assert (done.returncode, wrong, report["ok"]) == (EXIT_OK, [], True)
     assert any(check["name"] == "--device auto" and "both ran" in check["detail"] for check in report["checks"])
-    assert "all well" in maskbatch("doctor").stdout
+    assert "no problems found" in maskbatch("doctor").stdout
 
 
 def test_doctor_names_clashing_wheels_and_the_command_that_mends_them() -> None:

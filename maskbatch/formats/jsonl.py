@@ -1,0 +1,36 @@
+"""JSON lines: ``faces.jsonl``, an object per face with the names of the columns, null where there is nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+from maskbatch.results.reader import ResultReader
+from maskbatch.storage.atomic import written_whole
+
+
+class JsonLinesFormat:
+    """See the module."""
+
+    name = "jsonl"
+    title = "JSON lines, an object per face"
+
+    def write(self, result: ResultReader, out: Path) -> list[Path]:
+        """See `ResultFormat.write`."""
+        target = out / "faces.jsonl"
+        with written_whole(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for table in result.tables():
+                for row in table.to_pylist():
+                    file.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+        return [target]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dt.datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
+
+
+JSONL = JsonLinesFormat()
