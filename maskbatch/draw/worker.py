@@ -7,6 +7,7 @@ before a kill is not drawn again.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ class DrawWorkerSpec:
     def gpus(self) -> int:
         """None: nothing is inferred here."""
         return 0
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where annotated files and crops go."""
+        outputs = self.config.outputs
+        return tuple(os.fspath(folder) for folder in (outputs.annotate, outputs.crops) if folder is not None)
 
     def for_worker(self, number: int) -> DrawWorkerSpec:
         """All workers are alike."""

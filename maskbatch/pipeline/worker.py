@@ -61,6 +61,11 @@ class ScanWorkerSpec:
         """See `WorkerSpec.gpus`."""
         return len(self.devices) if self.devices[0].is_gpu else 0
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """None: rows go to the work folder."""
+        return ()
+
     def for_worker(self, number: int) -> Self:
         """For one worker: the GPU that is its own, in turn where there are more workers than GPUs."""
         return replace(self, devices=(self.devices[number % len(self.devices)],))

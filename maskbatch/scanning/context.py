@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from maskbatch.config import ScanConfig
 from maskbatch.jobs.key import RunKey
@@ -15,6 +14,8 @@ from maskbatch.scanning.summary import ScanSummary
 from maskbatch.storage import Store
 from maskbatch.tasks import Task
 from maskbatch.types import Source
+
+ROWS_COPY = "rows.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,8 @@ class Run:
     @property
     def rows_path(self) -> str:
         """Where all rows lie in one file, in the order of the sources: the result itself, or a copy of a data set."""
-        if self.out.dataset:
-            return f"{self.work.url.rstrip('/')}/{ROWS_COPY}"
-        return self.out.path(self.out.results)
+        store, name = (self.work, ROWS_COPY) if self.out.dataset else (self.store, self.out.results)
+        return f"{store.url.rstrip('/')}/{name}"
 
     @property
     def needs_rows_copy(self) -> bool:
@@ -92,13 +92,3 @@ class Run:
         """Tell the user something, now and in the summary."""
         self.summary.notes.append(text)
         self.reporter.note(text)
-
-
-ROWS_COPY = "rows.parquet"
-
-
-class OutputLock(Protocol):
-    """The lock of the output, while it is held."""
-
-    def check(self) -> None:
-        """Raises LockedError when another run has taken it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from maskbatch.config import Execution
+from maskbatch.config import Execution, ScanConfig
 from maskbatch.draw.images import image_output_name
 from maskbatch.draw.paths import output_path
 from maskbatch.draw.videos import video_output_name
@@ -110,8 +110,18 @@ def _draw(run: Run, pieces: list[DrawPiece], ledger: Ledger, key: RunKey, work: 
     backlog = Backlog(pieces, key.text, workers, execution.unit_images)
     scheduler = Scheduler(backlog, ledger, key.text, {}, on_receipt, run.note, on_moved)
     run.reporter.progress(state)
-    executor.run(scheduler, DrawWorkerSpec(run.config, run.task, run.rows_path), work.url, execution)
+    spec = DrawWorkerSpec(_with_absolute_folders(run.config), run.task, run.rows_path)
+    executor.run(scheduler, spec, work.url, execution)
     run.summary.draw_s = state.elapsed_s
+
+
+def _with_absolute_folders(config: ScanConfig) -> ScanConfig:
+    """Workers on other machines have another working folder."""
+    annotate, crops = (
+        None if folder is None else Path(folder).absolute()
+        for folder in (config.outputs.annotate, config.outputs.crops)
+    )
+    return config.with_options(annotate=annotate, crops=crops)
 
 
 def _execution(run: Run) -> Execution:

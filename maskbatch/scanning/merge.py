@@ -25,13 +25,14 @@ from maskbatch.results.merge import (
 )
 from maskbatch.results.reader import ResultReader
 from maskbatch.results.schema import results_schema
-from maskbatch.scanning.context import ROWS_COPY, OutputLock, Run
+from maskbatch.scanning.context import ROWS_COPY, Run
 from maskbatch.scanning.process import process
+from maskbatch.storage import Lock
 
 MERGE_ATTEMPTS = 10
 
 
-def process_and_merge(run: Run, lock: OutputLock) -> Totals:
+def process_and_merge(run: Run, lock: Lock) -> Totals:
     """Process and merge; what turns out to be damaged on the way is processed again, a few times.
 
     Raises:

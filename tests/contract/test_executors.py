@@ -111,6 +111,30 @@ def test_results_are_equal_byte_by_byte(tree: Path, clean: Path, tmp_path: Path,
     pd.testing.assert_frame_equal(inputs, expected)
 
 
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
+def test_drawn_files_are_equal_too(
+    tree: Path, tmp_path: Path, executor: str, monkeypatch: pytest.MonkeyPatch, drawn_clean: dict[str, bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = {"annotate": Path("annotated"), "crops": Path("crops")}  # relative: workers may run elsewhere
+    summary = scan(tree, "results.parquet", _config(executor), **folders)
+    assert (summary.drawn, summary.not_drawn) == (13, {})
+    assert _files(tmp_path, folders) == drawn_clean
+
+
+@pytest.fixture(scope="module")
+def drawn_clean(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("drawn")
+    folders = {"annotate": folder / "annotated", "crops": folder / "crops"}
+    scan(tree, folder / "results.parquet", CONFIG, **folders)
+    return _files(folder, folders)
+
+
+def _files(base: Path, folders: dict[str, Path]) -> dict[str, bytes]:
+    found = [path for folder in folders.values() for path in sorted((base / folder).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(base)): path.read_bytes() for path in found}
+
+
 @pytest.mark.parametrize("executor", [with_processes, with_ray], indirect=True)
 @pytest.mark.parametrize("deed", ["die", "hang", "fail"])
 def test_a_worker_lost_in_the_middle_changes_nothing(

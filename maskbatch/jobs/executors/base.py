@@ -39,6 +39,10 @@ class WorkerSpec(Protocol):
     def gpus(self) -> int:
         """GPUs that the workers share; 0 where they need none."""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Local folders that workers write to beside the work folder; all machines must share them."""
+
     def for_worker(self, number: int) -> WorkerSpec:
         """The same for one worker of several: it is given its own GPU."""
 

@@ -149,19 +149,21 @@ class RayExecutor:
 
     def run(self, scheduler: Scheduler, spec: WorkerSpec, ledger_url: str, execution: Execution) -> None:
         """See `Executor.run`."""
-        probe = (f"probe-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex.encode())
+        probe = (f".probe-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex.encode())
         try:
             self._ours = connect(execution.ray_address) or self._ours
-            store = open_store(ledger_url)
-            store.write(*probe)
+            stores = [open_store(place) for place in (ledger_url, *spec.folders)]
+            for store in stores:
+                store.write(*probe)
             try:
                 seen = tuple(source.path for source in scheduler.sample(PROBED_INPUTS) if _is_seen_here(source.path))
-                config = ActorConfig(spec.for_worker(0), ledger_url, probe, seen, maskbatch.__version__)
+                config = ActorConfig(spec.for_worker(0), ledger_url, probe, seen, maskbatch.__version__, spec.folders)
                 check_nodes(config, START_TIMEOUT_S)
                 Supervisor(_RayHost(config, _request(execution, spec.gpus)), scheduler, execution).run()
             finally:
-                with contextlib.suppress(OutputError):
-                    store.remove(probe[0])
+                for store in stores:
+                    with contextlib.suppress(OutputError):
+                        store.remove(probe[0])
         finally:
             if self._ours:
                 import_ray().shutdown()

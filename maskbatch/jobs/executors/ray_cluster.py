@@ -125,6 +125,7 @@ class ActorConfig:
         probe: name and content of a file that the driver has put there; an actor that does not find it is on another disk.
         inputs: local paths of a few inputs, which the actor must see too.
         version: of the driver's maskbatch.
+        folders: local folders that are written to; each holds the probe too.
     """
 
     spec: WorkerSpec
@@ -132,6 +133,7 @@ class ActorConfig:
     probe: tuple[str, bytes]
     inputs: tuple[str, ...]
     version: str
+    folders: tuple[str, ...] = ()
 
 
 def check_place(actor_config: ActorConfig, node: str) -> None:
@@ -150,6 +152,12 @@ def check_place(actor_config: ActorConfig, node: str) -> None:
             f"node {node[:8]} of the cluster does not see the output {actor_config.ledger_url}; "
             "put it on a file system that all nodes share, or into an object store (--out s3://…)"
         )
+    for folder in actor_config.folders:
+        if not (Path(folder) / name).exists():
+            raise UsageError(
+                f"node {node[:8]} of the cluster does not see the folder {folder}; "
+                "put it on a file system that all nodes share at the same path"
+            )
     for path in actor_config.inputs:
         if not Path(path).exists():
             raise UsageError(
