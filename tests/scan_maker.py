@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,25 @@ def ray_or_skip() -> Any:
         return import_ray()
     except MissingExtraError:
         pytest.skip("needs the extra ray")
+
+
+def wait_for_ray(ray: Any, cpus: int, timeout_s: float = 600.0) -> None:
+    """Return when so many workers of a cluster have started and can import what a scan needs.
+
+    On a busy machine the first worker process of a fresh Ray took up to 100 s here (ten busy loops on two cores), longer than the
+    time-outs that the tests are about. It is waited for once, before them.
+    """
+
+    def load() -> int:
+        import os
+
+        import maskbatch.pipeline.worker  # noqa: F401
+
+        return os.getpid()
+
+    deadline = time.monotonic() + timeout_s
+    task = ray.remote(num_cpus=1)(load)
+    ray.get([task.remote() for _ in range(cpus)], timeout=max(1.0, deadline - time.monotonic()))
 
 
 def make_tree(folder: Path, photo: npt.NDArray[np.uint8], pictures: int = 12, video_s: float = 3.0) -> Path:

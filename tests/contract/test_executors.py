@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import scan_maker
-from scan_maker import CONFIG, Deed, FaultySpec, make_tree, ray_or_skip
+from scan_maker import CONFIG, Deed, FaultySpec, make_tree, ray_or_skip, wait_for_ray
 
 import maskbatch.scanning.process
 from maskbatch.config import ScanConfig
@@ -57,6 +57,7 @@ def cluster() -> Iterator[Any]:
     """One Ray on this machine for all tests of the module, with two CPUs."""
     ray = ray_or_skip()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
+    wait_for_ray(ray, 2)
     ray.cloudpickle.register_pickle_by_value(scan_maker)  # its workers do not have the tests on their path
     yield ray
     ray.shutdown()

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scan_maker
-from scan_maker import CONFIG, make_tree, ray_or_skip
+from scan_maker import CONFIG, make_tree, ray_or_skip, wait_for_ray
 
 import maskbatch.scanning.process
 from maskbatch.config import ScanConfig
@@ -59,6 +59,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     for module in (scan_maker, test_ray_cluster):
         ray.cloudpickle.register_pickle_by_value(module)  # the nodes do not have the tests on their path
+    ray.init(address=running.address, log_to_driver=False, logging_level="ERROR")
+    wait_for_ray(ray, 2)
+    ray.shutdown()
     yield running
     ray.shutdown()
     running.shutdown()

@@ -195,7 +195,7 @@ def test_a_second_run_is_refused_while_the_first_lives(store: ObjectStore) -> No
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(store: ObjectStore) -> None:
     code = (
-        "import os, signal, sys; from maskbatch.storage.object_lock import ObjectLock; from maskbatch.storage.local import open_store\n"
+        "import os, signal, sys; from maskbatch.storage.object_lock import ObjectLock; from maskbatch.storage import open_store\n"
         "ObjectLock(open_store(sys.argv[1]), settle_s=0).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, store.url], check=False).returncode == -9
