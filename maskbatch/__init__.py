@@ -13,9 +13,14 @@ Settings are the groups of `ScanConfig`; every error is a `MaskbatchError` (the 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reads it when it is imported: without it, it looks up its maker's collector and writes a device id into the home folder.
+# Set here, where every process of ours begins: command line, Python API, workers, Ray's actors, the training package.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from maskbatch.config import (

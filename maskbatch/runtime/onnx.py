@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from maskbatch.errors import MissingExtraError
@@ -21,6 +22,8 @@ def _import() -> Any:
         raise MissingExtraError(f"{what}: {INSTALL}") from error
     if not hasattr(onnxruntime, "InferenceSession"):  # what is left of a package that was uninstalled
         raise MissingExtraError(f"ONNX Runtime is not installed: {INSTALL}")
+    with contextlib.suppress(Exception):  # a program may have imported it before us
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
