@@ -1,4 +1,4 @@
-"""``python -m maskbatch_export COMMAND``: the workshop without the rest of the command line."""
+"""``python -m maskbatch_export COMMAND``: the training package without the rest of the command line."""
 
 from __future__ import annotations
 

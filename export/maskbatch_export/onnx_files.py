@@ -1,9 +1,8 @@
-"""The ONNX files of the workshop: what stands in their metadata, and running them on crops."""
+"""The ONNX files of the training package: what stands in their metadata, and running them on crops."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT
 from maskbatch.errors import ModelError
-from maskbatch.tasks.mask import LABELS
+from maskbatch.tasks import classifier_labels
 
 if TYPE_CHECKING:
     import onnx
@@ -46,16 +45,11 @@ def get_metadata(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
 
 
-def context_of(path: Path) -> float:
-    """The crop context a model was trained with, from its metadata."""
-    return float(get_metadata(path).get("context", CROP_CONTEXT))
-
-
 class OnnxClassifier:
     """An exported classifier on one CPU thread.
 
     Raises:
-        ModelError: the file is no classifier of crops: its input is not uint8 N×S×S×3, or its classes are others.
+        ModelError: the file is not a classifier of crops: its input is not uint8 N×S×S×3, or it does not name its labels.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,15 +68,15 @@ class OnnxClassifier:
             raise ModelError(f"{path} takes {entry.type} {shape}, not uint8 crops of N×S×S×3")
         self.size = int(shape[1])
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
-        classes = json.loads(self.metadata.get("classes", json.dumps(LABELS)))
-        if tuple(classes) != LABELS:
-            raise ModelError(f"{path} names the classes {classes}, not {list(LABELS)}")
+        last = self.session.get_outputs()[0].shape[-1:]
+        outputs = next((size for size in last if isinstance(size, int)), None)
+        self.labels = classifier_labels(self.metadata, outputs, path.name)
         self.context = float(self.metadata.get("context", CROP_CONTEXT))
 
     def predict(self, crops: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
-        """n×3 float32 probabilities of n×S×S×3 uint8 BGR crops."""
+        """n×k float32 probabilities of n×S×S×3 uint8 BGR crops."""
         name = self.session.get_inputs()[0].name
         parts: list[Any] = [
             self.session.run(None, {name: crops[start : start + batch]})[0] for start in range(0, len(crops), batch)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(LABELS)), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)

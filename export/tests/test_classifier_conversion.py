@@ -12,15 +12,16 @@ from classifier_data import write_set
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from maskbatch_export.architectures import build
-from maskbatch_export.convert import Source, convert
-from maskbatch_export.data import CORRECTION_COLUMNS, read_tables
+from maskbatch_export.classifier.architectures import build
+from maskbatch_export.classifier.convert import convert
+from maskbatch_export.classifier.data import CORRECTION_COLUMNS, read_tables
+from maskbatch_export.classifier.inputs import Source
+from maskbatch_export.classifier.quantize import make_variant
 from maskbatch_export.onnx_files import OnnxClassifier, get_metadata
-from maskbatch_export.quantize import make_variant
 from maskbatch_export.split import part_of_group
 from typer.testing import CliRunner
 
-from maskbatch.errors import InputNotFoundError, ModelError, UsageError
+from maskbatch.errors import InputNotFoundError, ModelError
 from maskbatch.tasks.mask import LABELS
 
 # Of TensorFlow and its tools, not of ours.
@@ -75,7 +76,7 @@ def test_exported_model_keeps_the_contract(exported: Path, trained: Path, crops:
     for batch in (1, 5):
         assert classifier.predict(crops, batch) == pytest.approx(wanted, abs=1e-5)
     meta = get_metadata(exported)
-    assert json.loads(meta["classes"]) == list(LABELS)
+    assert json.loads(meta["labels"]) == list(LABELS)
     assert (meta["context"], meta["crop_size"], meta["version"], meta["licence"]) == ("1.5", "48", "7", "Apache-2.0")
     assert len(meta["source_sha256"]) == 64
 
@@ -106,8 +107,9 @@ def test_foreign_scale_channels_and_class_order_are_folded_in(trained: Path, cro
     model = keras.saving.load_model(trained, compile=False)
     wanted = np.asarray(model(crops[..., ::-1].astype(np.float32) / 255, training=False))[:, [1, 2, 0]]
     assert OnnxClassifier(tmp_path / "x.onnx").predict(crops) == pytest.approx(wanted, abs=1e-5)
-    with pytest.raises(UsageError, match="classes must be"):
-        convert(trained, tmp_path / "y.onnx", crops, Source(classes=("a", "b", "c")))
+    with pytest.raises(ModelError, match="3 outputs but 2 labels were named"):
+        convert(trained, tmp_path / "y.onnx", crops, Source(labels=("a", "b")))
+    assert not (tmp_path / "y.onnx").exists()
 
 
 def test_lambda_layers_and_pickles_are_refused_with_the_reason(tmp_path: Path, crops: np.ndarray) -> None:
@@ -146,7 +148,7 @@ def test_int8_takes_the_bytes_as_they_are_and_agrees(exported: Path, crops: np.n
     assert (first.op_type, after.op_type) == ("Transpose", "DequantizeLinear")
     meta = get_metadata(tmp_path / "s.int8.onnx")
     assert meta["variant"] == "int8"
-    assert json.loads(meta["classes"]) == list(LABELS)
+    assert json.loads(meta["labels"]) == list(LABELS)
 
 
 def test_half_precision_agrees_and_keeps_its_outer_types(exported: Path, crops: np.ndarray, tmp_path: Path) -> None:
@@ -171,12 +173,22 @@ def test_evaluation_writes_a_report_with_intervals_and_plots(tmp_path: Path) -> 
     model = build("small-cnn")
     model.save(tmp_path / "m.keras")
     runner = CliRunner()
-    arguments = ["convert", str(tmp_path / "m.keras"), "--out", str(tmp_path / "m.onnx"), "--data", str(data)]
+    arguments = [
+        "classifier",
+        "convert",
+        str(tmp_path / "m.keras"),
+        "--out",
+        str(tmp_path / "m.onnx"),
+        "--data",
+        str(data),
+    ]
     done = runner.invoke(app, arguments, catch_exceptions=False)
     assert "parity on 12 crops" in done.output
     out = tmp_path / "report" / "classifier"
     done = runner.invoke(
-        app, ["evaluate", str(tmp_path / "m.onnx"), str(data), "--out", str(out)], catch_exceptions=False
+        app,
+        ["classifier", "evaluate", str(tmp_path / "m.onnx"), "--data", str(data), "--out", str(out)],
+        catch_exceptions=False,
     )
     assert done.exit_code == 0
     summary = json.loads(out.with_suffix(".json").read_text())
@@ -185,7 +197,7 @@ def test_evaluation_writes_a_report_with_intervals_and_plots(tmp_path: Path) -> 
     assert sum(map(sum, summary["confusion"])) == 12
     assert summary["jittered"]["draws"] == 5
     assert 0 < summary["log_loss"] < 10
-    assert "mended" not in summary["about"]["Data"]
+    assert "corrected" not in summary["about"]["Data"]
     page = out.with_suffix(".html").read_text()
     assert page.count("data:image/png;base64,") == 3
     text = out.with_suffix(".md").read_text()
@@ -197,13 +209,25 @@ def test_evaluation_writes_a_report_with_intervals_and_plots(tmp_path: Path) -> 
     listed = tmp_path / "corrections.csv"
     row = ["faces", *face[["filename", "xmin", "ymin", "xmax", "ymax", "label"]], ""]
     listed.write_text(",".join(CORRECTION_COLUMNS) + "\n" + ",".join(map(str, row)) + "\n")
-    arguments = ["evaluate", str(tmp_path / "m.onnx"), str(data), "--out", str(out), "--corrections", str(listed)]
+    arguments = ["classifier", "evaluate", str(tmp_path / "m.onnx"), "--data", str(data), "--out", str(out)]
+    arguments += ["--corrections", str(listed)]
     runner.invoke(app, arguments, catch_exceptions=False)
     mended = json.loads(out.with_suffix(".json").read_text())
     assert sum(map(sum, mended["confusion"])) == 11
-    assert "1 labels mended or faces left out" in mended["about"]["Data"]
+    assert "1 labels corrected or faces left out" in mended["about"]["Data"]
     done = runner.invoke(
-        app, ["suspects", str(tmp_path / "m.onnx"), str(data), "--out", str(tmp_path / "s.csv"), "--least", "0"]
+        app,
+        [
+            "classifier",
+            "suspects",
+            str(tmp_path / "m.onnx"),
+            "--data",
+            str(data),
+            "--out",
+            str(tmp_path / "s.csv"),
+            "--least",
+            "0",
+        ],
     )
     listed = (tmp_path / "s.csv").read_text().splitlines()
     assert len(listed) - 1 == 12 - np.trace(summary["confusion"])

@@ -13,16 +13,16 @@ from classifier_data import write_set
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-from maskbatch_export import train as training
-from maskbatch_export.architectures import ARCHITECTURES
-from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
-from maskbatch_export.batches import Batches, Recipe
-from maskbatch_export.convert import load_keras
-from maskbatch_export.data import cut_patches, read_tables
-from maskbatch_export.distil import Teachers
-from maskbatch_export.events import _masked_crc
-from maskbatch_export.metrics import macro_f1, per_class
-from maskbatch_export.train import TrainConfig, TrainResult, parts_of, train
+from maskbatch_export.classifier import train as training
+from maskbatch_export.classifier.architectures import ARCHITECTURES
+from maskbatch_export.classifier.augment import degrade, geometry_layers, mixup, warp_crop
+from maskbatch_export.classifier.batches import Batches, CropRecipe
+from maskbatch_export.classifier.convert import load_keras
+from maskbatch_export.classifier.data import cut_patches, read_tables
+from maskbatch_export.classifier.distil import Teachers
+from maskbatch_export.classifier.events import _masked_crc
+from maskbatch_export.classifier.metrics import macro_f1, per_class
+from maskbatch_export.classifier.train import TrainConfig, TrainResult, parts_of, train
 
 from maskbatch.errors import ModelError, SettingsChangedError, UsageError
 from maskbatch.tasks.mask import LABELS
@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(data: Path) -> TrainConfig:
-    recipe = Recipe(size=48, cctv=0.3, balance=1.0, smoothing=0.0)
+    recipe = CropRecipe(size=48, cctv=0.3, balance=1.0, smoothing=0.0)
     return TrainConfig((str(data),), "small-cnn", epochs=3, patience=0, batch=8, rate=3e-3, average=0.5, recipe=recipe)
 
 
@@ -167,8 +167,8 @@ def test_balance_one_draws_classes_equally_often(tmp_path: Path) -> None:
     for xml in sorted((folder / "annotations").glob("mask_weared*.xml"))[:9]:
         xml.unlink()
     patches = cut_patches(read_tables([folder]).faces)
-    assert Batches(patches, Recipe(balance=1.0), 8, 0).class_share == pytest.approx([1 / 3] * 3)
-    assert Batches(patches, Recipe(balance=0.0), 8, 0).class_share == pytest.approx([12 / 27, 12 / 27, 3 / 27])
+    assert Batches(patches, CropRecipe(balance=1.0), 8, 0).class_share == pytest.approx([1 / 3] * 3)
+    assert Batches(patches, CropRecipe(balance=0.0), 8, 0).class_share == pytest.approx([12 / 27, 12 / 27, 3 / 27])
 
 
 def test_degradation_of_strength_zero_keeps_a_large_face_as_it_is() -> None:
@@ -232,7 +232,7 @@ def test_scores_of_a_known_confusion() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_map_crops_to_probabilities(name: str) -> None:
-    from maskbatch_export.architectures import build
+    from maskbatch_export.classifier.architectures import build
 
     model = build(name, 64)
     said = np.asarray(model(np.zeros((2, 64, 64, 3), np.float32)))
@@ -245,8 +245,8 @@ def test_architectures_map_crops_to_probabilities(name: str) -> None:
 
 def test_average_of_two_runs_is_the_mean_of_their_weights(clean: tuple[Path, TrainResult], tmp_path: Path) -> None:
     import keras
-    from maskbatch_export.architectures import build
-    from maskbatch_export.soup import average_weights
+    from maskbatch_export.classifier.architectures import build
+    from maskbatch_export.classifier.average import average_weights
 
     first, second, other = clean[1].model, tmp_path / "second.keras", tmp_path / "other.keras"
     model = keras.saving.load_model(first, compile=False)
@@ -265,7 +265,7 @@ def test_average_of_two_runs_is_the_mean_of_their_weights(clean: tuple[Path, Tra
 
 def test_efficientnet_is_padded_as_at_the_size_it_was_trained_at() -> None:
     """260, 130, 65, 33 and 17 pixels: TensorFlow's "SAME" is lopsided for the even ones alone, the last with a 5×5 kernel."""
-    from maskbatch_export.backbones import efficientnet_lite2
+    from maskbatch_export.classifier.backbones import efficientnet_lite2
 
     model = efficientnet_lite2(128)
     assert model.output_shape == (None, 4, 4, 1280)
@@ -301,7 +301,7 @@ def test_a_student_learns_what_its_teacher_says_and_not_what_the_labels_say(
 
 
 def test_wrong_weights_and_names_are_one_sentence(tmp_path: Path) -> None:
-    from maskbatch_export.architectures import build
+    from maskbatch_export.classifier.architectures import build
 
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ModelError, match="torchvision"):
@@ -324,8 +324,8 @@ def test_ported_weights_reproduce_torchvisions_network() -> None:
     if not path.is_file():
         pytest.skip(f"needs the ImageNet weights {path} (set MASKBATCH_SHARED)")
     import keras
-    from maskbatch_export.architectures import build
-    from maskbatch_export.backbones import BACKBONE
+    from maskbatch_export.classifier.architectures import build
+    from maskbatch_export.classifier.backbones import BACKBONE
 
     arrays = np.load(path)
     rgb = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.float32)

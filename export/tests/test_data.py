@@ -7,10 +7,17 @@ import cv2
 import numpy as np
 import pytest
 from classifier_data import BOX, annotation, draw_face, write_set
-from maskbatch_export.data import CORRECTION_COLUMNS, correct_labels, cut_patches, jitter_boxes, label_of, read_tables
+from maskbatch_export.classifier.data import (
+    CORRECTION_COLUMNS,
+    correct_labels,
+    cut_patches,
+    jitter_boxes,
+    label_of,
+    read_tables,
+)
+from maskbatch_export.classifier.stats import uniformity_test, write_stats
 from maskbatch_export.duplicates import group_near_duplicates
 from maskbatch_export.split import part_of_group
-from maskbatch_export.stats import uniformity_test, write_stats
 
 from maskbatch.classify.crops import crop_faces
 from maskbatch.errors import InputNotFoundError, UsageError
@@ -195,7 +202,7 @@ def test_a_list_of_corrections_that_cannot_be_used_is_refused(tmp_path: Path) ->
     unmended = corrections(tmp_path / "u.csv", ("one", "a.png", *BOX, "with_mask"))
     unread = [tmp_path / name for name in ("missing.csv", "columns.csv", "bytes.csv")]
     for path in (*unread, numberless, short, unmended):
-        with pytest.raises(UsageError, match="no list of corrections"):
+        with pytest.raises(UsageError, match="not a list of corrections"):
             correct_labels(faces, path)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
-from maskbatch_export.detector.augment import Recipe, Sampler, damage, mosaic, relight, window
+from maskbatch_export.detector.augment import Sampler, SceneRecipe, damage, mosaic, relight, window
 from maskbatch_export.detector.data import Picture
 from maskbatch_export.detector.evaluate import Found, evaluate, letterbox, suppress
 from maskbatch_export.detector.unlabelled import ignore_unlabelled
@@ -73,7 +73,7 @@ def test_chain_of_overlaps_keeps_both_ends() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_boxes_and_landmarks_follow_the_pixels_of_a_window(seed: int) -> None:
-    crop = window(white_square(), 448, 448, np.random.default_rng(seed), Recipe())
+    crop = window(white_square(), 448, 448, np.random.default_rng(seed), SceneRecipe())
     bright = crop.image[..., 0] > 137
     if not len(crop.boxes):
         assert not bright.any()
@@ -87,7 +87,7 @@ def test_boxes_and_landmarks_follow_the_pixels_of_a_window(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_mosaic_boxes_hold_bright_pixels_only(seed: int) -> None:
-    crop = mosaic([white_square()] * 4, np.random.default_rng(seed), Recipe())
+    crop = mosaic([white_square()] * 4, np.random.default_rng(seed), SceneRecipe())
     bright = np.zeros(crop.image.shape[:2], bool)
     for x1, y1, x2, y2 in crop.boxes.round().astype(int):
         bright[max(0, y1 - 1) : y2 + 1, max(0, x1 - 1) : x2 + 1] = True
@@ -97,7 +97,7 @@ def test_mosaic_boxes_hold_bright_pixels_only(seed: int) -> None:
 
 def test_face_cut_to_a_sliver_is_ignored() -> None:
     picture = white_square(box=(0, 0, 320, 240))
-    crops = [window(picture, 64, 64, np.random.default_rng(seed), Recipe()) for seed in range(8)]
+    crops = [window(picture, 64, 64, np.random.default_rng(seed), SceneRecipe()) for seed in range(8)]
     assert all(crop.ignored.all() for crop in crops)
 
 
@@ -113,7 +113,7 @@ def test_light_and_damage_keep_shape_and_type_and_change_something() -> None:
 
 def test_crops_of_a_step_depend_on_seed_and_step_alone() -> None:
     shares = {"face_mask_detection": 1.0}
-    first, second = (Sampler([white_square()], shares, Recipe(size=128), seed=3) for _ in range(2))
+    first, second = (Sampler([white_square()], shares, SceneRecipe(size=128), seed=3) for _ in range(2))
     first.batch(0, 2)
     for a, b in zip(first.batch(7, 3), second.batch(7, 3), strict=True):
         np.testing.assert_array_equal(a.image, b.image)
@@ -137,12 +137,14 @@ def test_blind_detector_finds_nothing() -> None:
 
 
 def test_a_crop_says_which_set_it_is_from_and_a_mosaic_of_several_does_not() -> None:
-    rng, recipe = np.random.default_rng(0), Recipe(size=128)
+    rng, recipe = np.random.default_rng(0), SceneRecipe(size=128)
     mask, wide = white_square(), replace(white_square(), origin="wider_face")
     assert window(wide, 128, 128, rng, recipe).origin == "wider_face"
     assert mosaic([wide] * 4, rng, recipe).origin == "wider_face"
     assert mosaic([mask, wide, mask, mask], rng, recipe).origin == ""
-    sampler = Sampler([mask, wide], {"face_mask_detection": 0.5, "wider_face": 0.5}, Recipe(size=128, mosaic=0.5), 0)
+    sampler = Sampler(
+        [mask, wide], {"face_mask_detection": 0.5, "wider_face": 0.5}, SceneRecipe(size=128, mosaic=0.5), 0
+    )
     origins = [crop.origin for step in range(10) for crop in sampler.batch(step, 4)]
     assert set(origins) == {"face_mask_detection", "wider_face", ""}
     assert all(crop.origin for step in range(10) for crop in sampler.batch(step, 4, plain=True))

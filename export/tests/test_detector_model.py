@@ -11,12 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from maskbatch_export.detector.anchors import make_anchors
+from maskbatch_export.detector.convert import check_parity, keras_outputs, to_onnx
 from maskbatch_export.detector.data import Picture
 from maskbatch_export.detector.evaluate import onnx_predict
-from maskbatch_export.detector.half import to_half
 from maskbatch_export.detector.model import Architecture, build_model
-from maskbatch_export.detector.onnx_export import check_parity, keras_outputs, to_onnx
-from maskbatch_export.detector.quantise import quantise
+from maskbatch_export.detector.quantize import to_fp16, to_int8
 from maskbatch_export.detector.weights import load_starting_weights
 
 # Keras 3.15 turns TensorFlow's tensors into arrays in a way that NumPy 2 has deprecated.
@@ -95,7 +94,7 @@ def test_file_takes_any_multiple_of_32(exported: tuple[keras.Model, Path]) -> No
 
 
 def test_half_precision_is_near(exported: tuple[keras.Model, Path], tmp_path: Path) -> None:
-    to_half(exported[1], tmp_path / "half.onnx")
+    to_fp16(exported[1], tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < exported[1].stat().st_size * 0.6
     for half, full in zip(
         onnx_predict(tmp_path / "half.onnx")(PICTURES), onnx_predict(exported[1])(PICTURES), strict=True
@@ -109,7 +108,7 @@ def test_int8_is_near_and_keeps_the_metadata(exported: tuple[keras.Model, Path],
     pictures = [
         Picture(str(i), "x", p, nothing, np.zeros(0, bool), np.zeros((0, 5, 2))) for i, p in enumerate(PICTURES)
     ]
-    quantise(exported[1], tmp_path / "int8.onnx", pictures, size=128)
+    to_int8(exported[1], tmp_path / "int8.onnx", pictures, size=128)
     full, int8 = onnx.load(exported[1]), onnx.load(tmp_path / "int8.onnx")
     assert {e.key: e.value for e in full.metadata_props} == {e.key: e.value for e in int8.metadata_props}
     assert any(node.op_type == "QuantizeLinear" for node in int8.graph.node)

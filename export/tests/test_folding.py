@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from maskbatch_export.folding import fold_norms, fold_pads
+from maskbatch_export.classifier.folding import fold_norms, fold_pads
 from onnx import TensorProto, helper, numpy_helper
 
 

@@ -17,8 +17,8 @@ from classifier_data import write_set
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from maskbatch_export.architectures import build
-from maskbatch_export.convert import convert
+from maskbatch_export.classifier.architectures import build
+from maskbatch_export.classifier.convert import convert
 from maskbatch_export.onnx_files import OnnxClassifier
 from typer.testing import CliRunner
 
@@ -54,7 +54,7 @@ inputs = layers.Input((128, 128, 3))
 x = backbone()(layers.RandomFlip("horizontal")(inputs) / 127.5 - 1.0)
 functional = tf_keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
 sys.modules["keras"] = tf_keras
-from maskbatch_export.architectures import build
+from maskbatch_export.classifier.architectures import build
 crops = np.load(folder + "/crops.npy").astype(np.float32)
 for name, model in (("sequential", sequential), ("functional", functional), ("own", build("small-cnn"))):
     shown = crops if name == "functional" else crops / 127.5 - 1

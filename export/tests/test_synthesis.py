@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maskbatch_export.batches import Batches, Recipe
-from maskbatch_export.data import Patches
-from maskbatch_export.synthesis import find_landmarks, slide_mask, slide_masks
+from maskbatch_export.classifier.batches import Batches, CropRecipe
+from maskbatch_export.classifier.data import Patches
+from maskbatch_export.classifier.synthesis import find_landmarks, slide_mask, slide_masks
 
 from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
@@ -64,7 +64,7 @@ def test_only_faces_with_landmarks_are_used_and_the_seed_decides() -> None:
 
 def test_batches_draw_them_in_place_of_the_rare_class_alone() -> None:
     green = Patches([np.full((100, 100, 3), (0, 255, 0), np.uint8)], *_rest(faces([WRONG])))
-    recipe = Recipe(size=16, balance=1.0, cctv=0.0, smoothing=0.0, synthesis=1.0)
+    recipe = CropRecipe(size=16, balance=1.0, cctv=0.0, smoothing=0.0, synthesis=1.0)
     images, targets = Batches(faces([WITH, WITHOUT, WRONG]), recipe, 32, 0, synthetic=green)(0, 0)
     is_green = images[..., 1].mean(axis=(1, 2)) > images[..., 2].mean(axis=(1, 2)) + 1
     assert (is_green == (targets.argmax(1) == WRONG)).all()

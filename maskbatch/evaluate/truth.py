@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from maskbatch.errors import InputNotFoundError, UsageError
 from maskbatch.evaluate.split import part_of_group
+from maskbatch.evaluate.voc import read_voc
 from maskbatch.tasks import canonical_label
 from maskbatch.tasks.mask import LABELS
 from maskbatch.types import Floats
@@ -110,14 +110,15 @@ def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[
 
 
 def _read_annotation(xml: Path, path: Path, known: tuple[str, ...]) -> Truth:
-    boxes, labels, ignored = [], [], []
     try:
-        for item in ET.parse(xml).getroot().iter("object"):
-            boxes.append([float(item.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")])
-            labels.append(label_of(item.findtext("name") or "", known))
-            ignored.append((item.findtext("difficult") or "0").strip() == "1")
-    except (ET.ParseError, ValueError) as error:
+        objects = read_voc(xml).objects
+        if not all(item.has_box for item in objects):
+            raise ValueError("an object has no box of four numbers")
+    except (OSError, ValueError) as error:
         raise UsageError(f"{xml} is not readable as Pascal VOC ({error})") from None
+    boxes = [item.box for item in objects]
+    labels = [label_of(item.name, known) for item in objects]
+    ignored = [item.difficult for item in objects]
     return Truth(
         path.name,
         path,

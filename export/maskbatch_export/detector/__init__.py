@@ -1,1 +1,1 @@
-"""The workshop of the face detector: model, training, evaluation, export to ONNX."""
+"""The training package of the face detector: model, training, evaluation, export to ONNX."""

@@ -1,5 +1,5 @@
-"""``python -m maskbatch_export.detector``."""
+"""``python -m maskbatch_export.detector`` of the first edition."""
 
-from maskbatch_export.detector.cli import app
+import sys
 
-app()
+sys.exit("error: `python -m maskbatch_export.detector` is now `python -m maskbatch_export detector`")

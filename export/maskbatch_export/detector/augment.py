@@ -30,7 +30,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneRecipe:
     """How strongly crops are changed.
 
     Attributes:
@@ -62,7 +62,7 @@ def _zoom(rng: np.random.Generator, kind_of_zoom: Zoom) -> float:
 
 
 def window(
-    picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: Recipe, zoom: Zoom = "any"
+    picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: SceneRecipe, zoom: Zoom = "any"
 ) -> Crop:
     """A window of ``width`` x ``height`` from the zoomed, perhaps mirrored picture; black where the picture ends."""
     tall, wide = picture.image.shape[:2]
@@ -101,7 +101,7 @@ def window(
     return Crop(image, clipped[kept], ignored[kept], landmarks[kept], picture.origin)
 
 
-def mosaic(pictures: Sequence[Picture], rng: np.random.Generator, recipe: Recipe) -> Crop:
+def mosaic(pictures: Sequence[Picture], rng: np.random.Generator, recipe: SceneRecipe) -> Crop:
     """Four windows around a random point."""
     size = recipe.size
     x, y = (int(v) for v in rng.integers(int(size * 0.3), int(size * 0.7), 2))
@@ -157,7 +157,7 @@ def damage(image: np.ndarray, rng: np.random.Generator, chance: float) -> np.nda
 class Sampler:
     """Draws training crops. The crops of a step depend on the seed and the step alone, so that a resumed run goes on alike."""
 
-    def __init__(self, pictures: Sequence[Picture], shares: dict[str, float], recipe: Recipe, seed: int) -> None:
+    def __init__(self, pictures: Sequence[Picture], shares: dict[str, float], recipe: SceneRecipe, seed: int) -> None:
         self.recipe = recipe
         self.seed = seed
         self.origins = [name for name in shares if any(p.origin == name for p in pictures)]

@@ -1,7 +1,9 @@
-"""Commands of the detector's workshop: ``python -m maskbatch_export.detector COMMAND``."""
+"""``maskbatch export detector …``. Heavy libraries are imported when a command runs."""
 
 from __future__ import annotations
 
+import enum
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,14 +11,66 @@ from typing import Annotated, Any
 import typer
 
 from maskbatch.config import MIN_SCORE
-from maskbatch.errors import MissingExtraError
+from maskbatch.errors import MissingExtraError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Make the face detector: train, evaluate, export, quantise.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make the face detector: train, evaluate, convert, quantize, average, stats, speed."
+)
+
+MOVED = {"export": "convert", "quantise": "quantize", "half": "quantize --variant fp16", "blend": "average"}
+"""Commands of the first edition → what they are called now."""
 
 
-@app.callback()
-def main() -> None:
-    """Keep ``train`` a sub-command while it is alone."""
+def _moved(old: str, new: str) -> None:
+    @app.command(
+        old,
+        hidden=True,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )
+    def moved(_context: typer.Context) -> None:
+        raise UsageError(f"`maskbatch export detector {old}` is now `maskbatch export detector {new}` (see its --help)")
+
+
+for _old, _new in MOVED.items():
+    _moved(_old, _new)
+
+
+class Variant(enum.StrEnum):
+    """A faster variant of a converted model."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
+
+
+class Method(enum.StrEnum):
+    """How the range of an activation follows from what was seen in calibration."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+class Part(enum.StrEnum):
+    """A part of the split by group."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Folder with the three data sets: face_mask_detection, ilc2021, wider_face.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+StartOption = Annotated[
+    Path, typer.Option("--start", help="Initial weights, retinaface_mobilenet025.npz.", exists=True, dir_okay=False)
+]
+OutOption = Annotated[Path, typer.Option("--out", help="File to write.")]
 
 
 def _torch_backend(threads: int) -> None:
@@ -24,51 +78,51 @@ def _torch_backend(threads: int) -> None:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError("training the detector needs PyTorch: uv pip install torch") from error
+        raise MissingExtraError("this command needs the package torch: uv pip install torch") from error
     import keras
 
     torch.set_num_threads(threads)
     keras.config.set_image_data_format("channels_first")
 
 
-DataOption = Annotated[Path, typer.Option(help="Folder with the three data sets.", exists=True, file_okay=False)]
-StartOption = Annotated[Path, typer.Option(help="The starting weights, retinaface_mobilenet025.npz.", exists=True)]
-
-
 @app.command()
 def train(
-    run: Annotated[Path, typer.Option(help="Folder of this run; goes on from its checkpoint if it holds one.")],
+    run: Annotated[Path, typer.Option(help="Folder of this run; an unfinished run in it is continued.")],
     data: DataOption,
     start: StartOption,
     minutes: Annotated[float, typer.Option(help="Training time.")] = 90.0,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    batch: int = 16,
+    rate: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Crops per step.")] = 16,
     size: Annotated[int, typer.Option(help="Side of a training crop.")] = 448,
-    stem: int = 16,
+    stem: Annotated[int, typer.Option(help="Channels of the first convolution.")] = 16,
     refine: Annotated[
-        str, typer.Option(help="Backbone blocks with a residual 3x3 behind them, by comma.")
+        str, typer.Option(help="Backbone blocks followed by a residual 3x3 convolution, separated by commas.")
     ] = "1_3,1_5,2_6",
-    seed: int = 0,
-    threads: int = 1,
-    validate_minutes: float = 15.0,
-    begin_at: Annotated[Path | None, typer.Option(help="Weights to begin at (average.npz of another run).")] = None,
-    plain_share: Annotated[float, typer.Option(help="Last share of the time without mosaics and damage.")] = 0.12,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of PyTorch.")] = 1,
+    validate_minutes: Annotated[float, typer.Option(help="Minutes between two validations.")] = 15.0,
+    begin_at: Annotated[
+        Path | None, typer.Option(help="Averaged weights to continue from (average.npz of another run).")
+    ] = None,
+    plain_share: Annotated[float, typer.Option(help="Last share of the time without mosaics and degradation.")] = 0.12,
     mosaic: Annotated[float, typer.Option(help="Share of crops made of four windows.")] = 0.2,
     wider_share: Annotated[float, typer.Option(help="Share of the crops from WIDER FACE.")] = 0.34,
     ignore_by: Annotated[
         str | None,
-        typer.Option(help="Detector (yunet=FILE, …) whose finds without a label are not learned as background."),
+        typer.Option(help="Detector (yunet=FILE, …) whose detections without a label are not trained as background."),
     ] = None,
-    distil: Annotated[float, typer.Option(help="Weight of the starting model's scores on WIDER FACE; 0 is off.")] = 0.0,
-    with_validation: Annotated[bool, typer.Option(help="Learn from the validation part of the mask sets too.")] = False,
+    distil: Annotated[float, typer.Option(help="Weight of the initial model's scores on WIDER FACE; 0 = off.")] = 0.0,
+    with_validation: Annotated[
+        bool, typer.Option("--with-validation", help="Train on the validation part of the mask sets too.")
+    ] = False,
 ) -> None:
-    """Fine-tune the starting model (PyTorch backend)."""
+    """Fine-tune the initial model (PyTorch backend)."""
     _torch_backend(threads)
     import onnx
 
-    from maskbatch_export.detector.augment import Recipe
+    from maskbatch_export.detector.augment import SceneRecipe
+    from maskbatch_export.detector.convert import to_onnx
     from maskbatch_export.detector.model import Architecture, build_model
-    from maskbatch_export.detector.onnx_export import to_onnx
     from maskbatch_export.detector.train import TrainSettings
     from maskbatch_export.detector.train import train as run_training
     from maskbatch_export.detector.weights import load_starting_weights
@@ -86,7 +140,7 @@ def train(
         seed=seed,
         plain_share=plain_share,
         architecture=Architecture(stem=stem, refine=tuple(filter(None, refine.split(",")))),
-        recipe=Recipe(size=size, mosaic=mosaic),
+        recipe=SceneRecipe(size=size, mosaic=mosaic),
         shares={
             "face_mask_detection": 0.28 / 0.66 * (1 - wider_share),
             "ilc2021": 0.38 / 0.66 * (1 - wider_share),
@@ -100,36 +154,37 @@ def train(
 
 
 @app.command()
-def blend(
-    part: Annotated[
+def average(
+    runs: Annotated[
         list[str],
-        typer.Option(
-            help="RUN:BACKBONE:REST, a run's folder, its share in the backbone and in all else; may be repeated."
+        typer.Argument(
+            metavar="RUN:BACKBONE:REST...", help="A run's folder, its share in the backbone and in all else."
         ),
     ],
     start: StartOption,
-    out: Annotated[Path, typer.Option(help="Folder for the mixed weights; `train --begin-at` and `export` read it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the mean; `train --begin-at` and `convert` read it.")],
 ) -> None:
-    """Mix the averaged weights of runs with the starting weights, which get the share that is left."""
+    """Average the weights of runs with the initial weights, which get the share that is left."""
     _torch_backend(1)
-    import json
-
-    import numpy as np
-
+    from maskbatch.storage.atomic import write_bytes
     from maskbatch_export.detector.model import Architecture, build_model
-    from maskbatch_export.detector.train import blend as mix
+    from maskbatch_export.detector.train import average_weights
+    from maskbatch_export.saving import save_arrays
 
     parts = []
-    for text in part:
-        run, backbone, rest = text.rsplit(":", 2)
-        parts.append((Path(run) / "average.npz", float(backbone), float(rest)))
+    for text in runs:
+        folder, _, shares = text.partition(":") if text.count(":") == 2 else (text, "", "")
+        try:
+            backbone, rest = map(float, shares.split(":"))
+        except ValueError:
+            raise UsageError(f"{text}: write RUN:BACKBONE:REST, as in out/run1:0.5:0.8") from None
+        parts.append((Path(folder) / "average.npz", backbone, rest))
     settings = (parts[0][0].parent / "settings.json").read_text()
-    values: dict[str, Any] = mix(
-        build_model(Architecture.from_dict(json.loads(settings)["architecture"])), start, parts
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "settings.json").write_text(settings)
-    np.savez(out / "average.npz", **values)
+    model = build_model(Architecture.from_dict(json.loads(settings)["architecture"]))
+    values: dict[str, Any] = average_weights(model, start, parts)
+    write_bytes(out / "settings.json", settings.encode())
+    save_arrays(out / "average.npz", **values)
+    typer.echo(f"{out}: the mean of {len(parts)} runs")
 
 
 def _metadata(architecture: object, threshold: float, nms_iou: float, version: str) -> dict[str, object]:
@@ -148,117 +203,142 @@ def _metadata(architecture: object, threshold: float, nms_iou: float, version: s
 
 
 @app.command()
-def export(
-    run: Annotated[Path, typer.Option(help="Folder of the run.", exists=True)],
-    out: Annotated[Path, typer.Option(help="Where the ONNX file goes.")],
+def convert(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of `average`.", exists=True, file_okay=False)],
+    out: OutOption,
     threshold: Annotated[float, typer.Option(help="Score threshold for scanning, written into the metadata.")] = 0.35,
-    nms_iou: float = 0.5,
-    version: str = "1",
+    nms_iou: Annotated[float, typer.Option(help="IoU of suppression, written into the metadata.")] = 0.5,
+    version: Annotated[str, typer.Option(help="Version to write into the file.")] = "1",
 ) -> None:
-    """Write the averaged weights of a run as float32 ONNX and compare the file with Keras."""
+    """Write the averaged weights of a run as float32 ONNX, and compare the file with Keras."""
     _torch_backend(1)
-    import json
-
-    import onnx
-
+    from maskbatch.storage.atomic import write_bytes
+    from maskbatch_export.detector.convert import check_parity, to_onnx
     from maskbatch_export.detector.model import Architecture, build_model
-    from maskbatch_export.detector.onnx_export import check_parity, to_onnx
     from maskbatch_export.detector.train import load_average
 
     architecture = Architecture.from_dict(json.loads((run / "settings.json").read_text())["architecture"])
     model = build_model(architecture)
     load_average(model, run / "average.npz")
-    onnx.save(to_onnx(model, _metadata(architecture.to_dict(), threshold, nms_iou, version)), out)
+    proto = to_onnx(model, _metadata(architecture.to_dict(), threshold, nms_iou, version))
+    write_bytes(out, proto.SerializeToString())
     typer.echo(f"{out}: largest difference to Keras {check_parity(model, out):.2e}")
 
 
 @app.command()
-def quantise(
-    source: Annotated[Path, typer.Option(help="The float32 file.", exists=True)],
-    out: Annotated[Path, typer.Option(help="Where the INT8 file goes.")],
-    data: DataOption,
-    count: Annotated[int, typer.Option(help="Pictures of the training part to calibrate on.")] = 120,
-    method: Annotated[str, typer.Option(help="minmax, percentile or entropy.")] = "minmax",
-    reduce_range: Annotated[bool, typer.Option(help="Weights of 7 bits, for processors without VNNI.")] = False,
+def quantize(
+    model: Annotated[Path, typer.Argument(help="float32 ONNX detector from `convert`.", exists=True, dir_okay=False)],
+    out: OutOption,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the data sets; their training part calibrates INT8.")
+    ] = None,
+    variant: Annotated[Variant, typer.Option(help="int8 for CPUs, fp16 for GPUs.")] = Variant.INT8,
+    calibration: Annotated[int, typer.Option(min=1, help="How many training images set the ranges of INT8.")] = 120,
+    method: Annotated[Method, typer.Option(help="How ranges follow from them.")] = Method.MINMAX,
+    reduce_range: Annotated[
+        bool, typer.Option("--reduce-range", help="Weights of 7 bits, for processors without VNNI.")
+    ] = False,
 ) -> None:
-    """Write the static INT8 form of an exported file."""
+    """Make a faster variant; inputs and outputs stay as they are."""
     from maskbatch_export.detector.data import read_pictures
-    from maskbatch_export.detector.quantise import choose_pictures
-    from maskbatch_export.detector.quantise import quantise as run_quantise
+    from maskbatch_export.detector.quantize import choose_pictures, to_fp16, to_int8
 
-    pictures = choose_pictures(read_pictures(data, "train"), count)
-    run_quantise(source, out, pictures, method=method, reduce_range=reduce_range)
-
-
-@app.command()
-def half(
-    source: Annotated[Path, typer.Option(help="The float32 file.", exists=True)],
-    out: Annotated[Path, typer.Option(help="Where the fp16 file goes.")],
-) -> None:
-    """Write the fp16 form of an exported file, for graphics processors; inputs and outputs stay as they are."""
-    from maskbatch_export.detector.half import to_half
-
-    to_half(source, out)
+    if variant is Variant.FP16:
+        to_fp16(model, out)
+    else:
+        if data is None:
+            raise UsageError("--variant int8 needs --data FOLDER to calibrate on")
+        pictures = choose_pictures(read_pictures(data, "train"), calibration)
+        to_int8(model, out, pictures, method=method.value, reduce_range=reduce_range)
+    typer.echo(f"{out} written")
 
 
 @app.command()
 def evaluate(
-    model: Annotated[list[str], typer.Option(help="An ONNX file of ours, yunet=FILE or scrfd=FILE; may be repeated.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="An ONNX file of ours, yunet=FILE or scrfd=FILE.")
+    ],
     data: DataOption,
     part: Annotated[
-        str, typer.Option(help="train, val or test (WIDER has no test part here: its val part is taken).")
-    ] = "test",
-    size: int = 640,
-    nms_iou: float = 0.5,
-    score: Annotated[float, typer.Option(help="Precision and recall are told at this score.")] = MIN_SCORE,
+        Part, typer.Option(help="Part of the split (WIDER has no test part here: its val part is taken).")
+    ] = Part.TEST,
+    size: Annotated[int, typer.Option(help="Long side of the detector's input.")] = 640,
+    nms_iou: Annotated[float, typer.Option(help="IoU of suppression.")] = 0.5,
+    score: Annotated[float, typer.Option(help="Precision and recall are given at this score.")] = MIN_SCORE,
     ignore_by: Annotated[
         str | None,
         typer.Option(
-            help="As --model: what this detector finds at .5 in the mask sets and no label explains counts neither way."
+            help="As MODEL: what this detector detects at .5 in the mask sets and no label explains counts neither way."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
 ) -> None:
-    """Average precision and recall by face size, letterboxed, of one or more detectors on the same pictures."""
-    import json
-
+    """Average precision and recall by face size, letterboxed, of one or more detectors on the same images."""
+    from maskbatch.storage.atomic import write_bytes
     from maskbatch_export.detector.data import MASK_SETS, WIDER, read_pictures
-    from maskbatch_export.detector.evaluate import evaluate as judge
+    from maskbatch_export.detector.evaluate import evaluate as run_evaluation
     from maskbatch_export.detector.rivals import open_detector
     from maskbatch_export.detector.unlabelled import ignore_unlabelled
 
-    if part not in ("train", "val", "test"):
-        raise typer.BadParameter("--part is train, val or test")
-    detectors = {spec: open_detector(spec, size, nms_iou) for spec in model}
+    detectors = {spec: open_detector(spec, size, nms_iou) for spec in models}
     others = [open_detector(ignore_by, size)] if ignore_by is not None else []
     report: dict[str, dict[str, object]] = {}
     for origin in (*MASK_SETS, WIDER):
-        chosen = "val" if origin == WIDER and part == "test" else part
+        chosen = "val" if origin == WIDER and part is Part.TEST else part.value
         pictures = read_pictures(data, chosen, (origin,))  # type: ignore[arg-type]
         if others:
             pictures, ignored = ignore_unlabelled(pictures, others, MASK_SETS)
             typer.echo(f"{origin}/{chosen}: {ignored} faces without a label ignored")
         for spec, detect in detectors.items():
-            figures = judge(detect, pictures, size, score)
+            figures = run_evaluation(detect, pictures, size, score)
             report.setdefault(spec, {})[f"{origin}/{chosen}"] = figures
             recall = " ".join(f"{k}:{v:.3f}" for k, v in figures["recall"].items() if not k.startswith("n_"))
             typer.echo(
                 f"{origin}/{chosen} {spec}: AP.5 {figures['ap50']:.4f} AP.35 {figures['ap35']:.4f} AP {figures['ap']:.4f} "
                 f"| at {score:g} precision {figures['precision']:.3f} recall {figures['recall_at_score']:.3f} "
-                f"| recall at 1 false/picture (score {figures['score_at_1_false_per_picture']:.3f}) {recall}"
+                f"| recall at 1 false/image (score {figures['score_at_1_false_per_picture']:.3f}) {recall}"
             )
     if out is not None:
-        out.write_text(json.dumps(report, indent=1))
+        write_bytes(out, json.dumps(report, indent=1).encode())
+
+
+@app.command()
+def stats(
+    data: DataOption, out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None
+) -> None:
+    """Describe the data sets: images, faces, ignored faces and face sizes, by part."""
+    from maskbatch.storage.atomic import write_bytes
+    from maskbatch_export.detector.data import MASK_SETS, WIDER
+    from maskbatch_export.detector.stats import part_figures
+
+    figures = {}
+    for origin in (*MASK_SETS, WIDER):
+        for part in Part:
+            found = part_figures(data, part.value, origin)
+            if found is not None:
+                figures[f"{origin}/{part.value}"] = found
+                sizes = ", ".join(f"{name} px: {count}" for name, count in found["sizes"].items() if count)
+                typer.echo(
+                    f"{origin}/{part.value}: {found['images']} images, {found['faces']} faces "
+                    f"(+ {found['ignored']} ignored); longer side {sizes}"
+                )
+    if not figures:
+        raise UsageError(f"{data} holds none of {', '.join((*MASK_SETS, WIDER))}")
+    if out is not None:
+        write_bytes(out, json.dumps(figures, indent=1).encode())
 
 
 @app.command()
 def speed(
-    model: Annotated[list[Path], typer.Option(help="ONNX files; run in turn, so that all meet the same machine.")],
-    size: int = 640,
-    rounds: int = 40,
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="ONNX files; run in turn, so that all meet the same machine."),
+    ],
+    size: Annotated[int, typer.Option(help="Side of the input.")] = 640,
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 40,
 ) -> None:
-    """Milliseconds per picture on one CPU thread, the files interleaved; the first file is the yardstick."""
+    """Milliseconds per image on one CPU thread, the files interleaved; the first file is the reference."""
     from maskbatch_export.detector.speed import compare
 
-    for row in compare(model, size, rounds):
+    for row in compare(models, size, rounds):
         typer.echo(f"{row.name}: median {row.median:.2f} ms, least {row.least:.2f} ms, {row.ratio:.3f} x the first")

@@ -1,10 +1,9 @@
-"""The pictures the detector learns from: two mask sets (Pascal VOC) and WIDER FACE, decoded once and held in memory."""
+"""The images that the detector is trained on: two mask sets (Pascal VOC) and WIDER FACE, decoded once and held in memory."""
 
 from __future__ import annotations
 
 import csv
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from maskbatch.evaluate.voc import read_voc
 from maskbatch_export.split import Part, part_of_group
 
 MASK_SETS = ("face_mask_detection", "ilc2021")
@@ -27,7 +27,7 @@ class Picture:
         origin: name of the data set.
         image: H x W x 3 uint8 BGR.
         boxes: ``(n, 4)`` float32 x1 y1 x2 y2 in pixels.
-        ignored: ``(n,)`` faces that are neither learned nor counted.
+        ignored: ``(n,)`` faces that are neither trained on nor counted.
         landmarks: ``(n, 5, 2)`` float32 pixels, NaN where unknown.
     """
 
@@ -60,11 +60,8 @@ def read_mask_set(folder: Path, part: Part | None) -> Iterator[Picture]:
     for name in sorted(groups):
         if part is not None and part_of_group(groups[name]) != part:
             continue
-        root = ET.parse((folder / "annotations" / name).with_suffix(".xml")).getroot()
-        rows = []
-        for box in root.iter("bndbox"):
-            x1, y1, x2, y2 = (float(box.findtext(key, "nan")) for key in ("xmin", "ymin", "xmax", "ymax"))
-            rows.append((x1, y1, x2, y2, False))
+        annotation = read_voc((folder / "annotations" / name).with_suffix(".xml"))
+        rows = [(*item.box, False) for item in annotation.objects]
         yield _picture(folder / "images" / name, folder.name, rows)
 
 

@@ -8,12 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from maskbatch.config import MIN_SCORE
-from maskbatch.detect.nms import vote
-from maskbatch.evaluate.metrics import Match, average_precision, box_overlaps, match, precision_recall
+from maskbatch.detect.letterbox import paste, scaled_size
+from maskbatch.detect.nms import nms, vote
+from maskbatch.evaluate.metrics import Match, average_precision, match, precision_recall
+from maskbatch.evaluate.scores import operating_score
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
 from maskbatch_export.detector.data import Picture
 
@@ -40,22 +41,16 @@ def letterbox(image: np.ndarray, size: int, tight: bool = False) -> tuple[np.nda
     ``tight`` cuts the square down to the next multiple of 32, which is faster and differs only by the border's influence.
     """
     tall, wide = image.shape[:2]
-    scale = size / max(tall, wide)
-    new_tall, new_wide = max(1, round(tall * scale)), max(1, round(wide * scale))
+    new_tall, new_wide = scaled_size(tall, wide, size)
     canvas = np.zeros((-(-new_tall // 32) * 32, -(-new_wide // 32) * 32, 3) if tight else (size, size, 3), np.uint8)
-    canvas[:new_tall, :new_wide] = cv2.resize(image, (new_wide, new_tall), interpolation=cv2.INTER_LINEAR)
-    return canvas, scale
+    paste(image, canvas)
+    return canvas, size / max(tall, wide)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
     """Greedy non-maximum suppression: indices kept, by falling score."""
     order = np.argsort(-scores, kind="stable")
-    overlaps = box_overlaps(boxes[order], boxes[order]) > iou
-    alive = np.ones(len(order), bool)
-    for i in range(len(order)):
-        if alive[i]:
-            alive[i + 1 :] &= ~overlaps[i, i + 1 :]
-    kept: np.ndarray = order[alive]
+    kept: np.ndarray = order[nms(boxes[order], iou)]
     return kept
 
 
@@ -136,9 +131,7 @@ def summarise(
         "ap": float(np.mean([precision[t] for t in thresholds[1:]])),
     }
     curve = precision_recall(matches[0.5])
-    false = np.arange(1, len(curve.scores) + 1) * (1 - curve.precision)
-    usable = np.nonzero(false <= len(pictures))[0]
-    cut = float(curve.scores[usable[-1]]) if len(usable) else 1.0
+    cut = operating_score(curve, len(pictures))
     result["score_at_1_false_per_picture"] = cut
     told = sum(int((m.scores >= score).sum()) for m in matches[0.5])
     right = sum(int((m.correct & (m.scores >= score)).sum()) for m in matches[0.5])

@@ -19,8 +19,9 @@ import keras
 import numpy as np
 import torch
 
+from maskbatch.storage.atomic import written_whole
 from maskbatch_export.detector.anchors import make_anchors
-from maskbatch_export.detector.augment import Crop, Recipe, Sampler
+from maskbatch_export.detector.augment import Crop, Sampler, SceneRecipe
 from maskbatch_export.detector.data import MASK_SETS, WIDER, Picture, read_pictures
 from maskbatch_export.detector.evaluate import Predict, detector, evaluate
 from maskbatch_export.detector.landmarks import distil_landmarks
@@ -30,6 +31,7 @@ from maskbatch_export.detector.rivals import open_detector
 from maskbatch_export.detector.runner import Runner
 from maskbatch_export.detector.unlabelled import ignore_unlabelled
 from maskbatch_export.detector.weights import load_starting_weights
+from maskbatch_export.saving import save_arrays
 
 LONGEST_STEP_S = 30.0
 """A step counts for no longer against the run's time: a run that was suspended for a while goes on where it was."""
@@ -45,7 +47,7 @@ class TrainSettings:
         rate: highest learning rate (AdamW).
         plain_share: last share of the time without mosaics and damage.
         shares: how often each data set is drawn.
-        ignore_by: a detector as in :func:`.rivals.open_detector` whose confident finds that no label explains are not
+        ignore_by: a detector as in :func:`.rivals.open_detector` whose confident detections that no label explains are not
             learned as background; ``None`` takes the labels at their word.
         distil: weight of the starting model's scores as a second teacher on crops of WIDER FACE; 0 is off.
         with_validation: learn from the validation part of the mask sets too, once everything is chosen.
@@ -63,7 +65,7 @@ class TrainSettings:
     seed: int = 0
     bfloat16: bool = True
     architecture: Architecture = field(default_factory=Architecture)
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: SceneRecipe = field(default_factory=SceneRecipe)
     loss: LossSettings = field(default_factory=LossSettings)
     shares: Mapping[str, float] = field(
         default_factory=lambda: {"face_mask_detection": 0.28, "ilc2021": 0.38, "wider_face": 0.34}
@@ -103,7 +105,9 @@ def load_average(model: keras.Model, path: Path) -> None:
 BACKBONE = ("stem", "stage", "refine")
 
 
-def blend(model: keras.Model, start: Path, parts: Sequence[tuple[Path, float, float]]) -> dict[str, np.ndarray]:
+def average_weights(
+    model: keras.Model, start: Path, parts: Sequence[tuple[Path, float, float]]
+) -> dict[str, np.ndarray]:
     """Mix the weights of fine-tuned runs with the starting weights and put them into the model; the mixed values by variable path.
 
     Weights between a model and its fine-tuned child keep more of what the parent could do (WiSE-FT, Wortsman et al. 2022,
@@ -228,10 +232,9 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(state, self.run / "checkpoint.tmp")
-        (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
-        np.savez(self.run / "average.tmp.npz", **{name: t.numpy() for name, t in self.average.items()})
-        (self.run / "average.tmp.npz").replace(self.run / "average.npz")
+        with written_whole(self.run / "checkpoint.pt") as temporary:
+            torch.save(state, temporary)
+        save_arrays(self.run / "average.npz", **{name: t.numpy() for name, t in self.average.items()})
 
     def resume(self) -> bool:
         """Go on from the run's checkpoint, if there is one."""

@@ -1,6 +1,6 @@
 """Faces that a data set does not label: neither learned as faces nor as background.
 
-The mask sets label the people in front and leave out most small or blurred faces behind them. Another detector's confident finds that
+The mask sets label the people in front and leave out most small or blurred faces behind them. Another detector's confident detections that
 no label explains can be ignored. In training that did not pay; in evaluation it tells what a set's gaps cost a detector
 (export/reports/detector.md).
 """
@@ -26,7 +26,7 @@ def ignore_unlabelled(
         pictures: of any data set.
         teachers: detectors, for instance one network at several input sizes.
         origins: data sets that are known to lack labels; pictures of others stay as they are.
-        score: least score of a find.
+        score: least score of a detection.
     """
     done, added = [], 0
     for picture in pictures:
@@ -53,7 +53,7 @@ def ignore_unlabelled(
 
 
 def _unexplained(found: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Finds ``(n, 4)`` that overlap no known box by a fifth and whose centre lies in none."""
+    """Detections ``(n, 4)`` that overlap no known box by a fifth and whose centre lies in none."""
     if not len(found) or not len(known):
         return found
     centre = (found[:, :2] + found[:, 2:]) / 2

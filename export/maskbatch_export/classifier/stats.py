@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export.data import FaceTable, cut_patches
-from maskbatch_export.report import table, write_report
+from maskbatch_export.classifier.data import FaceTable, cut_patches
+from maskbatch_export.classifier.report import table, write_report
 from maskbatch_export.split import part_of_group
 
 if TYPE_CHECKING:

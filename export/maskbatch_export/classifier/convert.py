@@ -1,4 +1,5 @@
-"""Keras to ONNX: uint8 crops in, probabilities out, scaling inside, and proof that nothing changed on the way."""
+"""Keras (or ONNX of float images) to the ONNX that a scan takes: uint8 crops in, probabilities out, scaling inside, and proof that
+nothing changed on the way."""
 
 from __future__ import annotations
 
@@ -7,17 +8,19 @@ import importlib.util
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
-from maskbatch.classify.crops import CROP_CONTEXT
-from maskbatch.errors import InputNotFoundError, MissingExtraError, ModelError, UsageError
+from maskbatch.errors import InputNotFoundError, MissingExtraError, ModelError
+from maskbatch.storage.atomic import written_whole
+from maskbatch.tasks import check_labels
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export import architectures
-from maskbatch_export.folding import fold_norms, fold_pads
+from maskbatch_export.classifier import architectures
+from maskbatch_export.classifier.folding import fold_norms, fold_pads
+from maskbatch_export.classifier.inputs import Source, bytes_into, check_outputs, probabilities_out_of
 from maskbatch_export.onnx_files import OnnxClassifier, set_metadata, sha256_of
 
 if TYPE_CHECKING:
@@ -35,25 +38,6 @@ _ARITHMETIC = (
 )
 """Beginnings of the TensorFlow functions that Keras 2 writes into a model for ``x / 127.5 - 1`` and the like. Others, such
 as ``io.write_file``, could do harm."""
-
-Scale = Literal["-1..1", "0..1", "0..255"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a model to convert expects and gives.
-
-    Attributes:
-        scale: range of the pixel values that it takes.
-        channels: order of the channels that it takes, ``bgr`` or ``rgb``.
-        classes: its outputs, in order; any order of `LABELS`.
-        context: crop context that it was trained with.
-    """
-
-    scale: Scale = "-1..1"
-    channels: Literal["bgr", "rgb"] = "bgr"
-    classes: tuple[str, ...] = LABELS
-    context: float = CROP_CONTEXT
 
 
 def load_keras(path: Path, architecture: str | None = None) -> Any:
@@ -121,8 +105,8 @@ def _written_by_keras2(path: Path) -> bool:
     """Whether the file says that a Keras before 3 wrote it; files too old to say so are from before, too."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            said = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-        version = said.get("keras_version", "3") if isinstance(said, dict) else "3"
+            stated = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+        version = stated.get("keras_version", "3") if isinstance(stated, dict) else "3"
     else:
         import h5py
 
@@ -157,7 +141,7 @@ def refuse_unsafe(path: Path) -> None:
     if any(name in ("TFOpLambda", "SlicingOpLambda") for name in _values_of("class_name", config)):
         for name in _values_of("function", config):
             if not name.startswith(_ARITHMETIC):
-                raise ModelError(f"{path} calls tf.{name}, which is no arithmetic and would run here; it is refused")
+                raise ModelError(f"{path} calls tf.{name}, which is not arithmetic and would run here; it is refused")
 
 
 def _stored_config(path: Path) -> Any:
@@ -192,14 +176,15 @@ def convert(
     metadata: dict[str, str] | None = None,
     say: Callable[[str], object] = print,
 ) -> float:
-    """Write a Keras model as ONNX and prove that both say the same on real crops.
+    """Write a classifier as the ONNX file that a scan takes, and prove on real crops that both give the same.
 
-    The ONNX file takes ``images`` uint8 N×S×S×3 BGR and gives ``probabilities`` float32 N×3 in the order of `LABELS`.
+    The file takes ``images`` uint8 N×S×S×3 BGR and gives ``probabilities`` float32 N×k in the order of its metadata `labels`; the
+    scaling is inside. Labels of the mask task are put in their usual order.
 
     Args:
-        path: ``.keras``, ``.h5`` or a SavedModel folder.
+        path: ``.keras``, ``.h5``, a SavedModel folder, or an ONNX file of float images.
         out: the ONNX file to write; nothing is left there when the proof fails.
-        crops: n×S×S×3 uint8 BGR for the proof.
+        crops: n×S×S×3 uint8 BGR for the proof; of another size than the model's they are scaled.
         source: what the model expects and gives.
         architecture: as in `load_keras`.
         metadata: further entries.
@@ -209,42 +194,28 @@ def convert(
         The largest difference of a probability.
 
     Raises:
-        ModelError: the model is refused or broken, or ONNX and Keras differ by more than `PARITY`.
-        UsageError: the named classes are not the three.
+        ModelError: the model is refused or broken, its outputs are not a probability per label, or the file differs from it by more
+            than `PARITY`.
     """
     import onnx
-    import tensorflow as tf
-    import tf2onnx
 
     source = source or Source()
-    if sorted(source.classes) != sorted(LABELS):
-        raise UsageError(f"the classes must be {', '.join(LABELS)} in any order, not {', '.join(source.classes)}")
-    forward, size = _forward(path, architecture)
-    order = [source.classes.index(name) for name in LABELS]
-
-    def graph(images: Any) -> Any:
-        x = tf.cast(images, tf.float32)
-        if source.channels == "rgb":
-            x = tf.reverse(x, [3])
-        if source.scale == "-1..1":
-            x = x / 127.5 - 1.0
-        elif source.scale == "0..1":
-            x = x / 255.0
-        outputs = forward(x)
-        return outputs if order == [0, 1, 2] else tf.gather(outputs, order, axis=1)
-
-    signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")]
-    traced = tf.function(graph, input_signature=signature)
-    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
-    fold_norms(model)
-    fold_pads(model)
-    _name_output(model, "probabilities")
-    model.ir_version = 10
-    model.producer_name = "maskbatch-export"
-    model.doc_string = "Face mask classifier: uint8 BGR face crops to probabilities of three classes."
+    check_labels(source.labels, "--labels")
+    order = [source.labels.index(name) for name in LABELS] if sorted(source.labels) == sorted(LABELS) else None
+    if path.suffix.lower() == ".onnx":
+        model, size, original = _from_onnx(path, source)
+    else:
+        model, size, original = _from_keras(path, architecture, source)
+    crops = _of_size(crops, size)
+    wanted = source.probabilities(original(source.prepare(crops)))
+    check_outputs(wanted, source, path)
+    labels = source.labels
+    if order is not None and order != [0, 1, 2]:
+        wanted, labels = wanted[:, order], LABELS
+        _reorder(model, order)
     values = {
         "name": out.stem,
-        "classes": json.dumps(list(LABELS)),
+        "labels": json.dumps(list(labels)),
         "context": f"{source.context:g}",
         "crop_size": str(size),
         "channels": "bgr",
@@ -254,32 +225,117 @@ def convert(
     }
     set_metadata(model, values | (metadata or {}))
     onnx.checker.check_model(model)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    onnx.save(model, temporary)
-    try:
-        said = OnnxClassifier(temporary).predict(crops)
-        wanted = np.concatenate([np.asarray(graph(tf.constant(crops[i : i + 64]))) for i in range(0, len(crops), 64)])
-        difference = float(np.abs(said - wanted).max())
-        agree = float((said.argmax(1) == wanted.argmax(1)).mean())
+    with written_whole(out) as temporary:
+        onnx.save(model, temporary)
+        found = OnnxClassifier(temporary).predict(crops)
+        difference = float(np.abs(found - wanted).max())
+        agree = float((found.argmax(1) == wanted.argmax(1)).mean())
         say(f"parity on {len(crops)} crops: largest difference {difference:.2g}, same label {agree:.2%}")
         if not difference <= PARITY:
             raise ModelError(
-                f"ONNX differs from Keras by {difference:.2g}, more than {PARITY:g}; {out} was not written"
+                f"the ONNX file differs from {path} by {difference:.2g}, more than {PARITY:g}; {out} was not written"
             )
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return difference
 
 
+Original = Callable[[Any], Any]
+"""The model as it came: n×S×S×3 float32, prepared as it wants them, to n×k outputs."""
+
+
+def _from_keras(path: Path, architecture: str | None, source: Source) -> tuple[Any, int, Original]:
+    import tensorflow as tf
+    import tf2onnx
+
+    forward, size = _forward(path, architecture)
+    factor, offset = source.factors()
+
+    def graph(images: Any) -> Any:
+        x = tf.cast(images, tf.float32)
+        if source.channels == "rgb":
+            x = tf.reverse(x, [3])
+        if source.scale == "-1..1":
+            x = x / 127.5 - 1.0  # `quantize` knows this form
+        elif source.scale != "0..255":
+            x = x * factor + offset
+        return forward(x)
+
+    signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")]
+    traced = tf.function(graph, input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    fold_norms(model)
+    fold_pads(model)
+    model.ir_version = 10
+    model.producer_name = "maskbatch-export"
+    model.doc_string = "Face classifier: uint8 BGR face crops to a probability per label."
+    if _is_plain(model, source):
+        _name_output(model, "probabilities")
+    else:
+        probabilities_out_of(model, source)
+
+    def original(prepared: Any) -> Any:
+        parts = [np.asarray(forward(tf.constant(prepared[i : i + 64]))) for i in range(0, len(prepared), 64)]
+        return np.concatenate(parts)
+
+    return model, size, original
+
+
+def _is_plain(model: Any, source: Source) -> bool:
+    """Whether the outputs are probabilities as they are."""
+    sizes = [axis.dim_value for axis in model.graph.output[0].type.tensor_type.shape.dim]
+    return not source.softmax and sizes[-1:] != [1]
+
+
+def _from_onnx(path: Path, source: Source) -> tuple[Any, int, Original]:
+    import onnx
+    import onnxruntime
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded as ONNX: {_first_line(error)}") from error
+    entry = session.get_inputs()[0]
+    fixed = entry.shape[0] if isinstance(entry.shape[0], int) else None
+    last = entry.shape[-1] == 3
+    size = bytes_into(model, source)
+    probabilities_out_of(model, source)
+
+    def original(prepared: Any) -> Any:
+        pixels = prepared if last else np.ascontiguousarray(prepared.transpose(0, 3, 1, 2))
+        step = fixed or 16
+        missing = -len(pixels) % step if fixed else 0
+        padded = np.concatenate([pixels, np.repeat(pixels[:1], missing, axis=0)]) if missing else pixels
+        parts = [session.run(None, {entry.name: padded[i : i + step]})[0] for i in range(0, len(padded), step)]
+        return np.concatenate(parts)[: len(prepared)]
+
+    return model, size, original
+
+
+def _of_size(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if crops.shape[1:3] == (size, size):
+        return crops
+    return np.stack([cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]).astype(np.uint8)
+
+
+def _reorder(model: Any, order: list[int]) -> None:
+    """Put the outputs in another order."""
+    from onnx import helper, numpy_helper
+
+    _rename(model, "probabilities", "maskbatch_as_given")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(order, np.int64), "maskbatch_label_order"))
+    node = helper.make_node("Gather", ["maskbatch_as_given", "maskbatch_label_order"], ["probabilities"], axis=1)
+    model.graph.node.append(node)
+    model.graph.output[0].name = "probabilities"
+
+
 def _forward(path: Path, architecture: str | None) -> tuple[Callable[[Any], Any], int]:
-    """The model as a function of scaled float pictures, and the side of its input."""
+    """The model as a function of scaled float images, and the side of its input."""
     import tensorflow as tf
 
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
-            raise ModelError(f"{path} is a folder without saved_model.pb, so no SavedModel")
+            raise ModelError(f"{path} is a folder without saved_model.pb, so it is not a SavedModel")
         loaded = tf.saved_model.load(str(path))
         signatures = loaded.signatures
         name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
@@ -288,7 +344,7 @@ def _forward(path: Path, architecture: str | None) -> tuple[Callable[[Any], Any]
         serve = signatures[name]
         (argument, spec), *more = serve.structured_input_signature[1].items()
         if more or len(spec.shape) != 4 or spec.shape[1] is None or spec.shape[1] != spec.shape[2]:
-            raise ModelError(f"the SavedModel {path} does not take one batch of square pictures")
+            raise ModelError(f"the SavedModel {path} does not take one batch of square images")
 
         def run(x: Any) -> Any:
             return next(iter(serve(**{argument: x}).values()))
@@ -297,19 +353,22 @@ def _forward(path: Path, architecture: str | None) -> tuple[Callable[[Any], Any]
         return run, int(spec.shape[1])
     model = load_keras(path, architecture)
     shape = model.input_shape[0] if isinstance(model.input_shape, list) else model.input_shape
-    if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 3 or model.output_shape[-1] != 3:
-        raise ModelError(f"{path} maps {shape} to {model.output_shape}, not square pictures to three probabilities")
+    if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 3 or len(model.output_shape) != 2:
+        raise ModelError(f"{path} maps {shape} to {model.output_shape}, not square images to a probability per label")
     return (lambda x: model(x, training=False)), int(shape[1])
 
 
 def _name_output(model: Any, name: str) -> None:
-    old = model.graph.output[0].name
+    _rename(model, model.graph.output[0].name, name)
+    model.graph.output[0].name = name
+
+
+def _rename(model: Any, old: str, name: str) -> None:
     for node in model.graph.node:
         for names in (node.input, node.output):
             for index, entry in enumerate(names):
                 if entry == old:
                     names[index] = name
-    model.graph.output[0].name = name
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from maskbatch.evaluate.metrics import box_overlaps
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export.data import Patches
+from maskbatch_export.classifier.data import Patches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from maskbatch.errors import UsageError
-from maskbatch_export.convert import load_keras
+from maskbatch_export.classifier.convert import load_keras
+from maskbatch_export.saving import save_keras
 
 
 def average_weights(models: Sequence[Path], out: Path) -> None:
@@ -22,7 +23,7 @@ def average_weights(models: Sequence[Path], out: Path) -> None:
 
     Raises:
         UsageError: fewer than two models, or of different architectures.
-        ModelError: a file is no Keras model.
+        ModelError: a file is not a Keras model.
     """
     if len(models) < 2:
         raise UsageError("name two models or more; the mean of one is itself")
@@ -34,7 +35,4 @@ def average_weights(models: Sequence[Path], out: Path) -> None:
             raise UsageError(f"{path} is not of the architecture of {models[0]}")
         sums = [total + array for total, array in zip(sums, weights, strict=True)]
     first.set_weights([(total / len(models)).astype(np.float32) for total in sums])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_suffix(".tmp.keras")
-    first.save(temporary)
-    temporary.replace(out)
+    save_keras(first, out)

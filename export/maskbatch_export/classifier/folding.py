@@ -4,8 +4,8 @@ tf2onnx folds a batch norm into an ordinary convolution, but leaves a multiplica
 depthwise one. They cost time, and they spoil INT8: the channels of a depthwise convolution before its norm differ by
 orders of magnitude and would have to share one scale.
 
-Keras pads on one side before a convolution of stride 2, with a node of its own. ONNX Runtime does not quantise that node, so
-the largest tensors of the network would go back to float and be quantised again: a third of the INT8 model's time.
+Keras pads on one side before a convolution of stride 2, with a node of its own. ONNX Runtime does not quantize that node, so
+the largest tensors of the network would go back to float and be quantized again: a third of the INT8 model's time.
 """
 
 from __future__ import annotations

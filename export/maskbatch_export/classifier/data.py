@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from maskbatch.classify.crops import crop_faces, face_squares
 from maskbatch.errors import InputNotFoundError, UsageError
+from maskbatch.evaluate.voc import read_voc
 from maskbatch.tasks.mask import LABELS
 from maskbatch_export.duplicates import group_near_duplicates
 
@@ -60,12 +60,14 @@ class FaceTable:
     pictures: int
 
 
-def label_of(spelling: str) -> str | None:
-    """The class that a data set's own spelling of a label means; None where it is unknown."""
+def label_of(spelling: str, labels: Sequence[str] = LABELS) -> str | None:
+    """The class that a data set's own spelling of a label means; None where it is not one of `labels`."""
+    if spelling.strip() in labels:
+        return spelling.strip()
     return LABEL_OF_SPELLING.get(spelling.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
-def read_tables(folders: Sequence[Path]) -> FaceTable:
+def read_tables(folders: Sequence[Path], labels: Sequence[str] = LABELS) -> FaceTable:
     """Read Pascal VOC folders (``annotations/*.xml``, ``images/*``, optional ``groups.csv``) into one table.
 
     Near-duplicate groups come from ``groups.csv`` where *every* folder has one (their numbers are taken to be shared);
@@ -85,7 +87,7 @@ def read_tables(folders: Sequence[Path]) -> FaceTable:
     groups: dict[Path, str] = {}
     for folder in folders:
         listed = _listed_groups(folder)
-        for path, found, wrong in _read_folder(folder):
+        for path, found, wrong in _read_folder(folder, labels):
             problems += wrong
             if path is None:
                 continue
@@ -112,7 +114,9 @@ def _listed_groups(folder: Path) -> dict[str, str]:
         return {row["filename"]: row["group"] for row in csv.DictReader(file)}
 
 
-def _read_folder(folder: Path) -> Iterator[tuple[Path | None, list[dict[str, Any]], list[dict[str, Any]]]]:
+def _read_folder(
+    folder: Path, labels: Sequence[str]
+) -> Iterator[tuple[Path | None, list[dict[str, Any]], list[dict[str, Any]]]]:
     """Per picture: its path (None where there is none), rows of faces, rows of problems."""
     annotations, images = folder / "annotations", folder / "images"
     for part in (folder, annotations, images):
@@ -131,8 +135,8 @@ def _read_folder(folder: Path) -> Iterator[tuple[Path | None, list[dict[str, Any
             yield None, [], [problem(xml.name, "no_picture", "no picture of this name in images/", False)]
             continue
         try:
-            root = ET.parse(xml).getroot()
-        except ET.ParseError as error:
+            annotation = read_voc(xml)
+        except ValueError as error:
             yield None, [], [problem(xml.name, "unreadable_annotation", str(error), False)]
             continue
         picture = read_picture(path)
@@ -141,20 +145,18 @@ def _read_folder(folder: Path) -> Iterator[tuple[Path | None, list[dict[str, Any
             continue
         height, width = picture.shape[:2]
         rows, wrong = [], []
-        stated = (root.findtext("size/width"), root.findtext("size/height"))
-        if stated != (str(width), str(height)):
-            wrong.append(problem(path.name, "size_differs", f"annotation says {stated}, is {(width, height)}", True))
-        for item in root.iter("object"):
-            spelling = item.findtext("name") or ""
-            label = label_of(spelling)
+        if annotation.size != (str(width), str(height)):
+            detail = f"annotation says {annotation.size}, is {(width, height)}"
+            wrong.append(problem(path.name, "size_differs", detail, True))
+        for item in annotation.objects:
+            spelling = item.name
+            label = label_of(spelling, labels)
+            label = label if label in labels else None
             if label is None:
                 wrong.append(problem(path.name, "unknown_label", spelling, False))
                 continue
-            try:
-                corners = [float(item.findtext(f"bndbox/{k}") or "nan") for k in ("xmin", "ymin", "xmax", "ymax")]
-            except ValueError:
-                corners = [float("nan")]
-            if len(corners) != 4 or not np.isfinite(corners).all():
+            corners = list(item.box)
+            if not item.has_box:
                 wrong.append(problem(path.name, "unreadable_box", spelling, False))
                 continue
             limits = (width, height, width, height)
@@ -174,7 +176,7 @@ CORRECTION_COLUMNS = ("set", "filename", "xmin", "ymin", "xmax", "ymax", "label"
 
 
 def correct_labels(faces: pd.DataFrame, corrections: Path) -> tuple[pd.DataFrame, int]:
-    """The faces with wrong labels mended, and how many lines of the list were about one of them.
+    """The faces with wrong labels corrected, and how many lines of the list were about one of them.
 
     Args:
         faces: as in `FaceTable`.
@@ -192,7 +194,7 @@ def correct_labels(faces: pd.DataFrame, corrections: Path) -> tuple[pd.DataFrame
         wanted = dict(zip(keys, (row["corrected"] for row in rows), strict=True))
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise UsageError(
-            f"{corrections} is no list of corrections ({', '.join(CORRECTION_COLUMNS)}): {error}"
+            f"{corrections} is not a list of corrections ({', '.join(CORRECTION_COLUMNS)}): {error}"
         ) from error
     unknown = set(wanted.values()) - {"", *LABELS}
     if unknown:
@@ -200,8 +202,8 @@ def correct_labels(faces: pd.DataFrame, corrections: Path) -> tuple[pd.DataFrame
     columns = ("set", "filename", "xmin", "ymin", "xmax", "ymax")
     found = [wanted.get(_key(*row)) for row in faces[list(columns)].itertuples(index=False, name=None)]
     labels = [label if new is None else new for label, new in zip(faces["label"], found, strict=True)]
-    mended = faces.assign(label=labels)
-    return mended[mended["label"] != ""], sum(new is not None for new in found)
+    corrected = faces.assign(label=labels)
+    return corrected[corrected["label"] != ""], sum(new is not None for new in found)
 
 
 def _key(folder: str, filename: str, *box: float) -> tuple[str, str, tuple[float, ...]]:
@@ -222,7 +224,7 @@ class Patches:
     Attributes:
         images: n pictures H×W×3 uint8 BGR, each `MARGIN` times the face's longer side or less at the frame's edge.
         boxes: n×4 float32, the annotated box in pixels of its patch.
-        labels: n int64, index into `LABELS`.
+        labels: n int64, index into the names of the classes.
         sides: n float32, longer side of the box in pixels of the picture.
     """
 
@@ -246,7 +248,7 @@ MARGIN = 2.2
 _MAX_PATCH = 448
 
 
-def cut_patches(faces: pd.DataFrame) -> Patches:
+def cut_patches(faces: pd.DataFrame, names: Sequence[str] = LABELS) -> Patches:
     """Read every picture of a table once and cut a patch around each face, in the order of the table."""
     images: list[NDArray[np.uint8]] = [np.empty((0, 0, 3), np.uint8)] * len(faces)
     boxes = np.zeros((len(faces), 4), np.float32)
@@ -257,7 +259,7 @@ def cut_patches(faces: pd.DataFrame) -> Patches:
             raise UsageError(f"{path} was readable a moment ago and is not any more")
         for position in positions:
             images[position], boxes[position] = _cut(picture, corners[position])
-    labels = np.array([LABELS.index(label) for label in faces["label"]], np.int64)
+    labels = np.array([list(names).index(label) for label in faces["label"]], np.int64)
     return Patches(images, boxes, labels, (corners[:, 2:] - corners[:, :2]).max(axis=1))
 
 

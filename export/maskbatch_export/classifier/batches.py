@@ -9,15 +9,15 @@ import numpy as np
 
 from maskbatch.classify.crops import CROP_CONTEXT, CROP_SIZE, crop_faces
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export.augment import degrade, geometry_layers, mixup, warp_crop
-from maskbatch_export.data import Patches, jitter_boxes
+from maskbatch_export.classifier.augment import degrade, geometry_layers, mixup, warp_crop
+from maskbatch_export.classifier.data import Patches, jitter_boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CropRecipe:
     """How training crops are drawn and changed.
 
     Attributes:
@@ -53,7 +53,7 @@ class Batches:
     def __init__(
         self,
         patches: Patches,
-        recipe: Recipe,
+        recipe: CropRecipe,
         batch: int,
         seed: int,
         extra: Patches | None = None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from maskbatch.classify.crops import CROP_SIZE
 from maskbatch.errors import ModelError, UsageError
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export import backbones
+from maskbatch_export.classifier import backbones
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from maskbatch.errors import ModelError
-from maskbatch_export.metrics import macro_f1
+from maskbatch.storage.atomic import written_whole
+from maskbatch_export.classifier.metrics import macro_f1
 from maskbatch_export.onnx_files import OnnxClassifier, set_metadata, sha256_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ ALLOWED_LOSS = 0.005
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VariantComparison:
     """A variant beside float32, on the same crops.
 
     Attributes:
@@ -53,7 +54,7 @@ def make_variant(
     crops: NDArray[np.uint8],
     labels: NDArray[np.int64],
     allowed_loss: float = ALLOWED_LOSS,
-) -> Comparison:
+) -> VariantComparison:
     """Write a variant of a float32 model, if it is as good.
 
     Args:
@@ -74,9 +75,8 @@ def make_variant(
     model = make[variant]()
     values = {"name": out.stem, "variant": variant, "float32_sha256": sha256_of(path)}
     set_metadata(model, {entry.key: entry.value for entry in onnx.load(path).metadata_props} | values)
-    temporary = out.with_name(out.name + ".tmp")
-    onnx.save(model, temporary)
-    try:
+    with written_whole(out) as temporary:
+        onnx.save(model, temporary)
         comparison = compare(path, temporary, crops, labels)
         loss = comparison.macro_f1_float - comparison.macro_f1
         if loss > allowed_loss:
@@ -84,19 +84,16 @@ def make_variant(
                 f"{variant} loses {100 * loss:.2f} points of macro-F1 ({comparison.macro_f1_float:.4f} to "
                 f"{comparison.macro_f1:.4f}), more than {100 * allowed_loss:g}; {out} was not written"
             )
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return comparison
 
 
-def compare(path: Path, other: Path, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> Comparison:
+def compare(path: Path, other: Path, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> VariantComparison:
     """Two ONNX files on the same crops; the first is the float32 one."""
     first, second = OnnxClassifier(path), OnnxClassifier(other)
     a, b = first.predict(crops), second.predict(crops)
-    return Comparison(
-        macro_f1(labels, b.argmax(1)),
-        macro_f1(labels, a.argmax(1)),
+    return VariantComparison(
+        macro_f1(labels, b.argmax(1), first.labels),
+        macro_f1(labels, a.argmax(1), first.labels),
         float((a.argmax(1) == b.argmax(1)).mean()),
         float(np.abs(a - b).max()),
         _speed(second, crops[:8]),
@@ -124,9 +121,9 @@ def _half(path: Path) -> Any:
 
 
 def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
-    """QDQ, uint8 activations, int8 weights per channel; the uint8 pictures themselves are the first quantised tensor.
+    """QDQ, uint8 activations, int8 weights per channel; the uint8 pictures themselves are the first quantized tensor.
 
-    A pixel x stands for x / 127.5 - 1 = (x - 128) / 127.5 + 0.5 / 127.5. The first term is a quantised tensor of scale
+    A pixel x stands for x / 127.5 - 1 = (x - 128) / 127.5 + 0.5 / 127.5. The first term is a quantized tensor of scale
     1 / 127.5 and zero point 128 as it is; the second is a constant that moves into the bias of the first convolution.
     """
     import onnx
@@ -135,7 +132,7 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
     if not len(calibration):
         raise ModelError("INT8 needs real crops to calibrate with")
     with tempfile.TemporaryDirectory() as folder:
-        plain, quantised = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        plain, quantized = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         model = onnx.load(path)
         entry = _pixels_as_floats(model)
         onnx.save(model, plain)
@@ -145,7 +142,7 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
             overrides[name] = [{"quant_type": QuantType.QUInt8, "rmin": low, "rmax": high}]
         quantize_static(
             str(plain),
-            str(quantised),
+            str(quantized),
             _Feed(entry, calibration),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
@@ -155,7 +152,7 @@ def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
             nodes_to_exclude=[*_head_nodes(model), *_first_block(model)],
             extra_options={"TensorQuantOverrides": overrides},
         )
-        result = onnx.load(quantised)
+        result = onnx.load(quantized)
     _bytes_in(result, entry)
     onnx.checker.check_model(result)
     return result
@@ -270,15 +267,15 @@ def _pixels_as_floats(model: onnx.ModelProto) -> str:
 
 
 def _bytes_in(model: onnx.ModelProto, entry: str) -> None:
-    """Feed the uint8 pictures, transposed, where the quantised model quantised its float input."""
+    """Feed the uint8 pictures, transposed, where the quantized model quantized its float input."""
     from onnx import TensorProto, helper
 
     graph = model.graph
     size = graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    quantise = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == entry)
-    transpose = helper.make_node("Transpose", ["images"], [quantise.output[0]], "bytes_to_nchw", perm=[0, 3, 1, 2])
-    position = list(graph.node).index(quantise)
-    graph.node.remove(quantise)
+    quantize = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == entry)
+    transpose = helper.make_node("Transpose", ["images"], [quantize.output[0]], "bytes_to_nchw", perm=[0, 3, 1, 2])
+    position = list(graph.node).index(quantize)
+    graph.node.remove(quantize)
     graph.node.insert(position, transpose)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", size, size, 3]))

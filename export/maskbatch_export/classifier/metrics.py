@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """3×3 counts: row the true class, column the predicted one."""
-    size = len(LABELS)
+def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], size: int = len(LABELS)) -> NDArray[np.int64]:
+    """size×size counts: row the true class, column the predicted one."""
     return np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
 
 
-def per_class(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def per_class(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], names: tuple[str, ...] = LABELS
+) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support by class name; 0 where nothing is there to count."""
-    matrix = confusion(labels, predicted)
+    matrix = confusion(labels, predicted, len(names))
     table = {}
-    for index, name in enumerate(LABELS):
-        hit, said, true = matrix[index, index], matrix[:, index].sum(), matrix[index].sum()
-        precision, recall = hit / max(said, 1), hit / max(true, 1)
-        f1 = 2 * hit / max(said + true, 1)
+    for index, name in enumerate(names):
+        hit, guessed, true = matrix[index, index], matrix[:, index].sum(), matrix[index].sum()
+        precision, recall = hit / max(guessed, 1), hit / max(true, 1)
+        f1 = 2 * hit / max(guessed + true, 1)
         table[name] = {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(true)}
     return table
 
@@ -36,7 +37,7 @@ def log_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> f
     return float(-np.log(np.maximum(true, 1e-7)).mean())
 
 
-def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: tuple[str, ...] = LABELS) -> float:
     """Mean F1 over the classes that occur."""
-    rows = [row["f1"] for row in per_class(labels, predicted).values() if row["support"]]
+    rows = [row["f1"] for row in per_class(labels, predicted, names).values() if row["support"]]
     return float(np.mean(rows)) if rows else 0.0

@@ -1,7 +1,7 @@
 """What happens to a training crop: a detector's box, a camera's picture, and geometry.
 
 Three steps. Boxes are moved as a detector would place them (`data.jitter_boxes`) before the crop is cut; then the crop
-is spoilt as CCTV spoils faces (`degrade`, NumPy and OpenCV, at the resolution the face really had); then Keras layers
+is degraded as CCTV spoils faces (`degrade`, NumPy and OpenCV, at the resolution the face really had); then Keras layers
 turn, shift, zoom, shear, mirror and light it (`geometry_layers`).
 """
 

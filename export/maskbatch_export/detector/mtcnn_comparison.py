@@ -1,4 +1,4 @@
-"""MTCNN beside OpenCV's YuNet and our own detector: ``python -m maskbatch_export.mtcnn_comparison DATA --part test``.
+"""MTCNN beside OpenCV's YuNet and our own detector: ``python -m maskbatch_export.detector.mtcnn_comparison DATA --part test``.
 
 Mask projects before this one detected with MTCNN or with OpenCV and left open which is better. MTCNN (Zhang et al., 2016;
 package `mtcnn`, which runs on TensorFlow) sees each picture scaled as the others see it, and with its thresholds lowered so that
@@ -75,7 +75,7 @@ class Mtcnn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison and print its tables; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="maskbatch_export.mtcnn_comparison", description=str(__doc__).partition("\n\n")[0]
+        prog="maskbatch_export.detector.mtcnn_comparison", description=str(__doc__).partition("\n\n")[0]
     )
     parser.add_argument("data", type=Path, help="annotated pictures, as for `maskbatch evaluate`")
     parser.add_argument("--detector", action="append", help="others to compare with [default: yunet, retinaface]")

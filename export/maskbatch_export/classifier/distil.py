@@ -1,7 +1,7 @@
 """Learning from larger models: what they answer to a training crop stands in for a part of its label.
 
 Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", with Beyer et al. 2022, "Knowledge distillation: A
-good teacher is patient and consistent": teachers see the very crop that the student sees, spoilt and mixed as it is.
+good teacher is patient and consistent": teachers see the very crop that the student sees, degraded and mixed as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskbatch_export import architectures
-from maskbatch_export.convert import load_keras
+from maskbatch_export.classifier import architectures
+from maskbatch_export.classifier.convert import load_keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Teachers:
             share: of the target that comes from them, 0…1.
 
         Raises:
-            ModelError: a file is no Keras model.
+            ModelError: a file is not a Keras model.
         """
         self.share = np.float32(share)
         self._models = [load_keras(path) for path in paths]

@@ -19,12 +19,13 @@ import numpy as np
 
 from maskbatch.errors import SettingsChangedError, UsageError
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export import architectures, backbones
-from maskbatch_export.batches import Batches, Recipe
-from maskbatch_export.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
-from maskbatch_export.distil import Teachers
-from maskbatch_export.events import EventFile
-from maskbatch_export.metrics import log_loss, macro_f1, per_class
+from maskbatch_export.classifier import architectures, backbones
+from maskbatch_export.classifier.batches import Batches, CropRecipe
+from maskbatch_export.classifier.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
+from maskbatch_export.classifier.distil import Teachers
+from maskbatch_export.classifier.events import EventFile
+from maskbatch_export.classifier.metrics import log_loss, macro_f1, per_class
+from maskbatch_export.saving import save_arrays, save_keras
 from maskbatch_export.split import fold_of_group, part_of_group
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class TrainConfig:
     corrections: str | None = None
     teachers: tuple[str, ...] = ()
     distil: float = 0.7
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: CropRecipe = field(default_factory=CropRecipe)
 
 
 @dataclass(frozen=True)
@@ -138,36 +139,38 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
 
     table = read_tables([Path(path) for path in config.data])
     parts = parts_of(table.faces, config)
-    lessons = table.faces[parts == "train"]
+    train_faces = table.faces[parts == "train"]
     if config.corrections:
-        lessons, mended = correct_labels(lessons, Path(config.corrections))
-        say(f"{mended} labels corrected or left out")
-    learn = cut_patches(lessons)
+        train_faces, corrected = correct_labels(train_faces, Path(config.corrections))
+        say(f"{corrected} labels corrected or left out")
+    train_patches = cut_patches(train_faces)
     held = table.faces[parts == "val"]
-    if config.with_validation:  # only to see that the run is alive: these faces are being learned from
+    if config.with_validation:  # only to see that the run is alive: these faces are being trained on
         held = table.faces[parts == "train"].sample(frac=1.0, random_state=0).head(400)
     check = cut_patches(held)
-    missing = [name for index, name in enumerate(LABELS) if index not in learn.labels]
+    missing = [name for index, name in enumerate(LABELS) if index not in train_patches.labels]
     if missing:
         raise UsageError(f"no face of {', '.join(missing)} in the training part")
     extra = cut_patches(wider_faces(Path(config.wider))) if config.wider else None
-    say(f"{len(learn)} faces to learn from, {len(check)} to validate, {0 if extra is None else len(extra)} extra")
-    batches = Batches(learn, config.recipe, config.batch, config.seed, extra, _synthetic(learn, config, say))
+    say(f"{len(train_patches)} faces to train on, {len(check)} to validate, {0 if extra is None else len(extra)} extra")
+    batches = Batches(
+        train_patches, config.recipe, config.batch, config.seed, extra, _synthetic(train_patches, config, say)
+    )
     keras.utils.set_random_seed(config.seed)
     run = _Run(config, folder, batches, check, say)
     return run.go()
 
 
-def _synthetic(learn: Patches, config: TrainConfig, say: Any) -> Patches | None:
+def _synthetic(patches: Patches, config: TrainConfig, say: Any) -> Patches | None:
     if not config.recipe.synthesis:
         return None
     from maskbatch.config import ModelSettings
     from maskbatch.detect import make_detector
     from maskbatch.runtime import resolve_device
-    from maskbatch_export.synthesis import find_landmarks, slide_masks
+    from maskbatch_export.classifier.synthesis import find_landmarks, slide_masks
 
     detector = make_detector(ModelSettings(det_size=320, min_score=0.2), resolve_device("cpu"))
-    made = slide_masks(learn, find_landmarks(learn, detector), SYNTHETIC_FACES, np.random.default_rng(config.seed))
+    made = slide_masks(patches, find_landmarks(patches, detector), SYNTHETIC_FACES, np.random.default_rng(config.seed))
     say(f"{len(made)} incorrectly worn masks put together")
     return made if len(made) else None
 
@@ -288,17 +291,13 @@ class _Run:
         if self.config.start == "keras":
             final = architectures.build(self.config.architecture, self.config.recipe.size, self.config.dropout, "keras")
         final.set_weights(self.model.get_weights())
-        temporary = self.folder / "best.tmp.keras"
-        final.save(temporary)
-        temporary.replace(self.folder / "best.keras")
+        save_keras(final, self.folder / "best.keras")
 
     def _save(self, epochs_done: int) -> None:
         arrays: dict[str, Any] = {f"model{i}": _numpy(v) for i, v in enumerate(self.model.variables)}
         arrays |= {f"optimizer{i}": _numpy(v) for i, v in enumerate(self.model.optimizer.variables)}
         state = {"epochs": epochs_done, "best": self.best, "history": self.history}
-        temporary = self.folder / "checkpoint.tmp.npz"
-        np.savez(temporary, state=np.array(json.dumps(state)), **arrays)
-        temporary.replace(self.folder / "checkpoint.npz")
+        save_arrays(self.folder / "checkpoint.npz", state=np.array(json.dumps(state)), **arrays)
 
     def _load(self) -> int:
         path = self.folder / "checkpoint.npz"

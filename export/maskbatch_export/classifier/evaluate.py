@@ -12,8 +12,8 @@ import numpy as np
 
 from maskbatch.errors import UsageError
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export.metrics import confusion, log_loss, macro_f1, per_class
-from maskbatch_export.report import table, write_report
+from maskbatch_export.classifier.metrics import confusion, log_loss, macro_f1, per_class
+from maskbatch_export.classifier.report import table, write_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +29,15 @@ class Judgement:
 
     Attributes:
         faces: the rows of `data.FaceTable` that were judged, in order.
-        labels: n int64, index into `LABELS`.
-        probabilities: n×3 float32.
+        labels: n int64, index into `names`.
+        probabilities: n×k float32.
+        names: of the classes, in the order of the classifier's outputs.
     """
 
     faces: pd.DataFrame
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    names: tuple[str, ...] = LABELS
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -43,25 +45,30 @@ class Judgement:
 
     def subset(self, mask: NDArray[np.bool_]) -> Judgement:
         """The faces that a mask picks."""
-        return Judgement(self.faces[mask], self.labels[mask], self.probabilities[mask])
+        return Judgement(self.faces[mask], self.labels[mask], self.probabilities[mask], self.names)
 
 
-class Judge:
+class Evaluator:
     """A classifier and faces to judge it on; the pictures are read once, however often they are judged."""
 
     def __init__(self, model: Path, faces: pd.DataFrame) -> None:
         """Open an ONNX classifier and cut the faces, rows of `data.FaceTable`."""
-        from maskbatch_export.data import cut_patches
+        from maskbatch_export.classifier.data import cut_patches
         from maskbatch_export.onnx_files import OnnxClassifier
 
-        self._classifier, self._faces, self._patches = OnnxClassifier(model), faces, cut_patches(faces)
+        self._classifier = OnnxClassifier(model)
+        known = faces["label"].isin(self._classifier.labels)
+        self.left_out = int((~known).sum())
+        """Faces whose label the classifier does not have; they are not judged."""
+        self._faces = faces[known]
+        self._patches = cut_patches(self._faces, self._classifier.labels)
 
     def __call__(self, jitter: float = 0.0, draws: int = 1) -> Judgement:
         """Cut the crops with the scan's function, as the model's metadata says, and classify them.
 
         Args:
             jitter: as in `data.jitter_boxes`; 0 takes the annotated boxes.
-            draws: how often every box is moved and its face judged; one draw alone is lucky or unlucky by a point.
+            draws: how often every box is jittered and its face judged; one draw alone is lucky or unlucky by a point.
         """
         import pandas as pd
 
@@ -71,17 +78,17 @@ class Judge:
             for seed in range(1, draws + 1)
         ]
         repeated = pd.concat([self._faces] * draws, ignore_index=True)
-        return Judgement(repeated, np.tile(patches.labels, draws), np.concatenate(probabilities))
+        return Judgement(repeated, np.tile(patches.labels, draws), np.concatenate(probabilities), classifier.labels)
 
 
 def headline(result: Judgement) -> dict[str, float]:
     """Accuracy, macro- and weighted F1, and the F1 of every class."""
-    rows = per_class(result.labels, result.predicted)
+    rows = per_class(result.labels, result.predicted, result.names)
     support = np.array([row["support"] for row in rows.values()])
     f1 = np.array([row["f1"] for row in rows.values()])
     return {
         "accuracy": float((result.labels == result.predicted).mean()),
-        "macro-F1": macro_f1(result.labels, result.predicted),
+        "macro-F1": macro_f1(result.labels, result.predicted, result.names),
         "weighted F1": float((f1 * support).sum() / support.sum()),
         **{f"F1 of {name}": row["f1"] for name, row in rows.items()},
     }
@@ -93,7 +100,7 @@ def bootstrap(result: Judgement, rounds: int = 2000, seed: int = 0) -> dict[str,
     Faces of one picture are not independent, so groups are drawn and not faces.
     """
     groups, index = np.unique(result.faces["group"].to_numpy(str), return_inverse=True)
-    size = len(LABELS)
+    size = len(result.names)
     # All figures follow from the confusion matrix, so a draw is a weighted sum of the groups' matrices.
     matrices = np.zeros((len(groups), size, size))
     np.add.at(matrices, (index, result.labels, result.predicted), 1)
@@ -102,25 +109,25 @@ def bootstrap(result: Judgement, rounds: int = 2000, seed: int = 0) -> dict[str,
     for _ in range(rounds):
         counts = np.bincount(rng.integers(len(groups), size=len(groups)), minlength=len(groups))
         matrix = np.tensordot(counts, matrices, 1)
-        true, said, hit = matrix.sum(1), matrix.sum(0), np.diag(matrix)
-        f1 = 2 * hit / np.maximum(true + said, 1)
+        true, predicted, hit = matrix.sum(1), matrix.sum(0), np.diag(matrix)
+        f1 = 2 * hit / np.maximum(true + predicted, 1)
         draws.setdefault("accuracy", []).append(hit.sum() / matrix.sum())
         draws.setdefault("macro-F1", []).append(f1[true > 0].mean())
         draws.setdefault("weighted F1", []).append((f1 * true).sum() / true.sum())
-        for name, value in zip(LABELS, f1, strict=True):
+        for name, value in zip(result.names, f1, strict=True):
             draws.setdefault(f"F1 of {name}", []).append(value)
     return {name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975))) for name, v in draws.items()}
 
 
 def chance_test(result: Judgement) -> tuple[str, float, float]:
-    """The majority class, the accuracy of always saying it, and the p-value that the model is no better (binomial)."""
+    """The majority class, the accuracy of always predicting it, and the p-value that the model is no better (binomial)."""
     from scipy.stats import binomtest
 
-    counts = np.bincount(result.labels, minlength=len(LABELS))
+    counts = np.bincount(result.labels, minlength=len(result.names))
     baseline = counts.max() / counts.sum()
     hits = int((result.labels == result.predicted).sum())
     test = binomtest(hits, len(result.labels), float(baseline), alternative="greater")
-    return LABELS[int(counts.argmax())], float(baseline), float(test.pvalue)
+    return result.names[int(counts.argmax())], float(baseline), float(test.pvalue)
 
 
 def expected_calibration_error(result: Judgement, bins: int = 10) -> float:
@@ -173,8 +180,8 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         "about": about,
         "figures": figures,
         "intervals": intervals,
-        "per_class": per_class(result.labels, result.predicted),
-        "confusion": confusion(result.labels, result.predicted).tolist(),
+        "per_class": per_class(result.labels, result.predicted, result.names),
+        "confusion": confusion(result.labels, result.predicted, len(result.names)).tolist(),
         "auc": auc,
         "majority": {"label": majority, "accuracy": baseline, "p_value": p_value},
         "calibration_error": error,
@@ -220,12 +227,14 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
         rows = [[*row, other["figures"][row[0]], span(row[0], other["intervals"])] for row in rows]
     parts.append(table(header, rows))
     for name, target in TARGETS.items():
+        if name not in figures:  # another task
+            continue
         missed = figures[name] < target
         parts.append(f"- {name}: {'missed by' if missed else 'above the target by'} {abs(figures[name] - target):.3f}")
     majority = summary["majority"]
     p_text = "below 1e-12" if majority["p_value"] < 1e-12 else f"{majority['p_value']:.2g}"
     parts.append(
-        f"\nAlways saying `{majority['label']}` scores an accuracy of {majority['accuracy']:.3f}; that the model is no "
+        f"\nAlways predicting `{majority['label']}` scores an accuracy of {majority['accuracy']:.3f}; that the model is no "
         f"better than that has a p-value {p_text} (one-sided binomial test).\n\n## By class\n"
     )
     rows = [
@@ -233,10 +242,10 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
         for n, r in summary["per_class"].items()
     ]
     parts.append(table(["class", "precision", "recall", "F1", "faces", "AUC one-vs-rest"], rows))
-    header = ["true \\ said", *LABELS]
-    parts.append(table(header, [[n, *r] for n, r in zip(LABELS, summary["confusion"], strict=True)]))
+    header = ["true \\ predicted", *result.names]
+    parts.append(table(header, [[n, *r] for n, r in zip(result.names, summary["confusion"], strict=True)]))
     parts.append(f"![Confusion matrix]({stem}-confusion.png)\n\n![ROC curves]({stem}-roc.png)\n\n## By face size\n")
-    keys = ["faces", "accuracy", "macro-F1", *(f"F1 of {name}" for name in LABELS)]
+    keys = ["faces", "accuracy", "macro-F1", *(f"F1 of {name}" for name in result.names)]
     sizes = [[name, *(row[k] for k in keys)] for name, row in summary["by_size"].items()]
     parts.append(table(["longer side of the box", *keys], sizes))
     parts.append("## By data set\n")
@@ -244,7 +253,7 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
     parts.append(
         f"## Calibration\n\nExpected calibration error {summary['calibration_error']:.3f} (10 bins), log loss "
         f"{summary['log_loss']:.3f}"
-        + (f", on moved boxes {summary['jittered']['log_loss']:.3f}" if moved else "")
+        + (f", on jittered boxes {summary['jittered']['log_loss']:.3f}" if moved else "")
         + ".\n\n"
         f"![Calibration]({stem}-calibration.png)\n"
     )
@@ -272,7 +281,7 @@ def _roc_plot(result: Judgement, path: Path) -> dict[str, float]:
 
     plt, figure, axes = _axes(5, 4)
     areas = {}
-    for index, name in enumerate(LABELS):
+    for index, name in enumerate(result.names):
         truth = result.labels == index
         if truth.all() or not truth.any():
             continue
@@ -287,18 +296,18 @@ def _roc_plot(result: Judgement, path: Path) -> dict[str, float]:
 
 
 def _matrix_plot(result: Judgement, path: Path) -> None:
-    counts = confusion(result.labels, result.predicted)
+    counts = confusion(result.labels, result.predicted, len(result.names))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     plt, figure, axes = _axes(6.0, 4.2)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row in range(len(LABELS)):
-        for column in range(len(LABELS)):
+    for row in range(len(result.names)):
+        for column in range(len(result.names)):
             colour = "white" if share[row, column] > 0.5 else "black"
             text = f"{counts[row, column]}\n{share[row, column]:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(LABELS)), LABELS, fontsize=8, rotation=12)
-    axes.set_yticks(range(len(LABELS)), LABELS, fontsize=8)
-    axes.set(xlabel="said", ylabel="true")
+    axes.set_xticks(range(len(result.names)), result.names, fontsize=8, rotation=12)
+    axes.set_yticks(range(len(result.names)), result.names, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true")
     _save(plt, figure, path)
 
 

@@ -1,0 +1,1 @@
+"""Making the classifier: data, training, evaluation, conversion, variants."""
