@@ -1,9 +1,9 @@
-"""What each executor costs on the same work: its start, and per picture.
+"""What each executor costs on the same work: its start, and per image.
 
-    python benchmarks/executors.py --pictures 300 --rounds 3
+    python benchmarks/executors.py --images 300 --rounds 3
 
-Each figure is a whole `maskbatch scan` in a process of its own, of N and of 2 N pictures; two points give the fixed cost and the cost
-per picture. Rounds go through all executors in turn, so that a machine that slows down slows all of them; the median counts.
+Each figure is a whole `maskbatch scan` in a process of its own, of N and of 2 N images; two points give the fixed cost and the cost
+per image. Rounds go through all executors in turn, so that a machine that slows down slows all of them; the median counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, int]] = {
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """JPEG pictures of 960×540 with one face each, all different."""
+    """JPEG images of 960×540 with one face each, all different."""
     from skimage.data import astronaut
 
     face = cv2.resize(np.ascontiguousarray(astronaut()[:, :, ::-1]), (400, 400), interpolation=cv2.INTER_AREA)
@@ -88,7 +88,7 @@ def main() -> None:
     print(
         f"medians of {options.rounds} rounds, {options.pictures} and {2 * options.pictures} pictures of 960×540, results equal\n"
     )
-    print("| executor | start and end, s | ms per picture | pictures/s | 2 N pictures, s |")
+    print("| executor | start and end, s | ms per image | images/s | 2 N images, s |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, pairs in times.items():
         short = statistics.median(pair[0] for pair in pairs)

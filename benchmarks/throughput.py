@@ -177,7 +177,7 @@ class Bench:
             measured.missing[rival] = (done.stderr.strip().splitlines() or ["failed"])[-1]
 
     def _growth(self) -> list[dict[str, Any]]:
-        """The 1080p pictures, a tenth of them and all: what a picture costs must not depend on how many there are."""
+        """The 1080p images, a tenth of them and all: what an image costs must not depend on how many there are."""
         measured = next((m for m in self._sets if m.work_set.name == "1080p"), None)
         if measured is None:
             return []

@@ -1,4 +1,4 @@
-"""Work sets made on the spot: pictures and videos of known size, from what is there.
+"""Work sets made on the spot: images and videos of known size, from what is there.
 
 The content comes from the data folder (`MASKBATCH_SHARED` or ``../shared``) where it exists, else from the sample photos of
 scikit-image. Photos are enlarged to the wanted size and given sensor noise, so that their files are as large as a camera's. Few
@@ -58,7 +58,7 @@ def make_worksets(folder: Path, names: list[str] | None = None, scale: float = 1
     Args:
         folder: where they go; kept from run to run.
         names: which; None is all.
-        scale: of the number of pictures and the length of the videos.
+        scale: of the number of images and the length of the videos.
 
     Returns:
         The sets, less those that cannot be made from what is there.
@@ -67,7 +67,7 @@ def make_worksets(folder: Path, names: list[str] | None = None, scale: float = 1
     return [work_set for work_set in made if work_set is not None]
 
 
-# --- pictures
+# --- images
 
 
 def _mask_set(folder: Path, scale: float) -> WorkSet:
@@ -115,13 +115,13 @@ def _many(folder: Path, scale: float) -> WorkSet:
 def _none(folder: Path, scale: float) -> WorkSet:
     photos = _photos(24, faces=False)
     path = folder / f"none-{scale:g}"
-    return _filled(path, "no faces", FULL_HD, round(1500 * scale), "pictures of a road", lambda i: next(photos))
+    return _filled(path, "no faces", FULL_HD, round(1500 * scale), "images of a road", lambda i: next(photos))
 
 
 def _filled(
     path: Path, name: str, size: tuple[int, int], count: int, what: str, picture: Callable[[int], Image]
 ) -> WorkSet:
-    """`count` files in `path`: as many different ones as `picture` gives (at most 40), the rest hard links to them."""
+    """`count` files in `path`: as many different ones as `image` gives (at most 40), the rest hard links to them."""
     about = f"{count} {what}, {size[0]}×{size[1]}, JPEG"
     work_set = WorkSet(name, path, "image", about)
     if (path / ".made").exists() and _count(path) == count:
@@ -272,7 +272,7 @@ def _scene(size: tuple[int, int], count: int) -> Iterator[Image]:
 
 
 def _with_faces(image: Image, faces: list[Image], index: int) -> Image:
-    """Photos of people pass through the picture, each at its own height and speed; often one of them is out of it."""
+    """Photos of people pass through the image, each at its own height and speed; often one of them is out of it."""
     result = image.copy()
     height, width = image.shape[:2]
     for number, face in enumerate(faces):

@@ -32,7 +32,7 @@ InputErrorCode = Literal[
     "not_found",  # vanished between discovery and reading
     "permission",
     "empty",
-    "not_media",  # neither a picture nor a video that we read
+    "not_media",  # neither an image nor a video that we read
     "unsupported",  # a known format, or a variant of one, that we do not decode
     "truncated",
     "corrupt",

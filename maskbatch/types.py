@@ -1,6 +1,6 @@
 """The types that flow from the discovery of inputs to the rows of the result.
 
-All pictures are ``H×W×3 uint8`` in **BGR** order and in *display* orientation (EXIF and container rotation applied).
+All images are ``H×W×3 uint8`` in **BGR** order and in *display* orientation (EXIF and container rotation applied).
 All boxes are ``x1 y1 x2 y2`` in pixels, ``x`` to the right and ``y`` down, ``x2``/``y2`` exclusive.
 """
 
@@ -91,15 +91,15 @@ class WorkUnit:
 
 @dataclass(slots=True)
 class Frame:
-    """One decoded picture.
+    """One decoded image.
 
     Attributes:
-        image: BGR picture, maybe smaller than the original: large enough for the detector, no larger than needed.
+        image: BGR image, maybe smaller than the original: large enough for the detector, no larger than needed.
         width: display width of the *original* in pixels.
         height: display height of the original.
-        load_full: gives the picture at original size (decoding or converting it on first need).
-        ordinal: 0-based rank of the frame in the stream in presentation order; None for pictures.
-        pts: presentation time stamp in `time_base`; None for pictures.
+        load_full: gives the image at original size (decoding or converting it on first need).
+        ordinal: 0-based rank of the frame in the stream in presentation order; None for images.
+        pts: presentation time stamp in `time_base`; None for images.
         problem: a partial decode or a remark (truncated tail shown grey, first frame of an animation …).
         skip_detection: the motion gate found nothing new; the frame is counted, not detected.
     """
@@ -129,7 +129,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Detections:
-    """Faces of one picture, best score first.
+    """Faces of one image, best score first.
 
     Attributes:
         boxes: n×4 float32.
@@ -149,7 +149,7 @@ class Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), None)
 
     def scaled(self, factor: float) -> Detections:
-        """The same faces in the pixels of a picture `factor` times as large."""
+        """The same faces in the pixels of an image `factor` times as large."""
         factor32 = np.float32(factor)
         landmarks = None if self.landmarks is None else self.landmarks * factor32
         return Detections(self.boxes * factor32, self.scores, landmarks)
@@ -288,7 +288,7 @@ def as_problem(error: Exception, doing: str = "decoding") -> Problem:
 
 
 def whole_piece(source: Source) -> Piece:
-    """The piece that is all of a picture, or a video still to be looked into."""
+    """The piece that is all of an image, or a video still to be looked into."""
     return Piece(source, parts=1 if source.media == "image" else 0)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are near copies of each other, across data sets: no model may be judged on a copy of what it saw."""
+"""Which images are near copies of each other, across data sets: no model may be judged on a copy of what it saw."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NEAR_BITS = 6
-"""Two pictures are near copies when their 64-bit hashes differ in at most this many bits."""
+"""Two images are near copies when their 64-bit hashes differ in at most this many bits."""
 
 
 def perceptual_hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """64 bits of a picture's coarse structure (pHash: signs of low DCT frequencies against their median).
+    """64 bits of an image's coarse structure (pHash: signs of low DCT frequencies against their median).
 
     Args:
-        picture: H×W×3 uint8 BGR, or H×W grey.
+        image: H×W×3 uint8 BGR, or H×W grey.
     """
     grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -29,9 +29,9 @@ def perceptual_hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def group_near_duplicates(paths: Sequence[Path], near_bits: int = NEAR_BITS) -> list[int]:
-    """A group number per picture; near copies, and copies of copies, share one. A mirrored copy counts as a copy.
+    """A group number per image; near copies, and copies of copies, share one. A mirrored copy counts as a copy.
 
-    Pictures that cannot be read get a group of their own.
+    Images that cannot be read get a group of their own.
     """
     hashes = np.zeros((len(paths), 64), np.bool_)
     mirrored = np.zeros_like(hashes)

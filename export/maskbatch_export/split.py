@@ -1,4 +1,4 @@
-"""The one rule that says to which part of the data a picture belongs; it lives where ``maskbatch evaluate`` can reach it."""
+"""The one rule that says to which part of the data an image belongs; it lives where ``maskbatch evaluate`` can reach it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting faces out of pictures: the one function that training, evaluation and scanning share.
+"""Cutting faces out of images: the one function that training, evaluation and scanning share.
 
 The crop is a square about the centre of the box, with its side `context` times the longer side of the box, so that a
 forehead, a chin and the edge of a mask are always in view. Colour stays BGR, the order in which the decoders deliver:
@@ -19,7 +19,7 @@ CROP_SIZE = 128
 CROP_CONTEXT = 1.4
 
 # Above this many times the crop size, pairs of pixels are averaged first: exact halving is vectorised in OpenCV,
-# general area resampling of a face that fills a 12-megapixel picture is not.
+# general area resampling of a face that fills a 12-megapixel image is not.
 _HALVE_ABOVE = 2.0
 
 
@@ -29,25 +29,25 @@ def crop_faces(
     size: int = CROP_SIZE,
     context: float = CROP_CONTEXT,
 ) -> NDArray[np.uint8]:
-    """Cut square face crops out of one picture.
+    """Cut square face crops out of one image.
 
     Args:
         image: H×W×3 uint8, BGR. Only the neighbourhood of each box is read.
-        boxes: n×4 float, ``x1 y1 x2 y2`` in pixels of `image` (pixel edges, so a whole picture is ``0 0 W H``); they
-            may reach out of the picture or be empty.
+        boxes: n×4 float, ``x1 y1 x2 y2`` in pixels of `image` (pixel edges, so a whole image is ``0 0 W H``); they
+            may reach out of the image or be empty.
         size: side of a crop in pixels.
         context: side of the square that is cut, as a multiple of the longer side of the box.
 
     Returns:
-        n×size×size×3 uint8, BGR (the order of `image`). Outside the picture the edge pixels are repeated. Shrinking
-        averages over the area, growing is bilinear, so a face from a picture decoded at half scale looks the same
+        n×size×size×3 uint8, BGR (the order of `image`). Outside the image the edge pixels are repeated. Shrinking
+        averages over the area, growing is bilinear, so a face from an image decoded at half scale looks the same
         as long as the half-scale square has at least `size` pixels (see `crops_need_full`).
 
     Raises:
         ValueError: `image` is not H×W×3 uint8 or has no pixels, or `boxes` is not n×4 and finite.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"expected a picture of H×W×3 uint8, got {image.dtype} {image.shape}")
+        raise ValueError(f"expected an image of H×W×3 uint8, got {image.dtype} {image.shape}")
     squares = face_squares(boxes, context)
     crops = np.empty((len(squares), size, size, 3), np.uint8)
     for crop, (left, top, side) in zip(crops, squares.tolist(), strict=True):
@@ -81,17 +81,17 @@ def crops_need_full(
     context: float = CROP_CONTEXT,
     sharpness: float = 0.75,
 ) -> NDArray[np.bool_]:
-    """Which faces deserve a crop from the full picture when only a reduced one was decoded.
+    """Which faces deserve a crop from the full image when only a reduced one was decoded.
 
     Args:
-        boxes_px_reduced: n×4 float, ``x1 y1 x2 y2`` in pixels of the reduced picture.
-        scale: width of the reduced picture divided by the width of the full one; from 1 on nothing is gained.
+        boxes_px_reduced: n×4 float, ``x1 y1 x2 y2`` in pixels of the reduced image.
+        scale: width of the reduced image divided by the width of the full one; from 1 on nothing is gained.
         size: side of a crop in pixels.
         context: as in `crop_faces`.
-        sharpness: a square of at least this fraction of `size` pixels in the reduced picture is sharp enough.
+        sharpness: a square of at least this fraction of `size` pixels in the reduced image is sharp enough.
 
     Returns:
-        n bool; true where the reduced picture would give the classifier a blurred crop and the full one a sharper.
+        n bool; true where the reduced image would give the classifier a blurred crop and the full one a sharper.
     """
     sides = face_squares(boxes_px_reduced, context)[:, 2]
     if scale >= 1.0:
@@ -119,7 +119,7 @@ def _grow(image: NDArray[np.uint8], left: float, top: float, side: float, out: N
 
 
 def _window(start: float, side: float, limit: int) -> tuple[int, int]:
-    """The pixels of one axis that bilinear sampling can touch: at least one, inside the picture."""
+    """The pixels of one axis that bilinear sampling can touch: at least one, inside the image."""
     low = int(np.clip(np.floor(start) - 2, 0, limit - 1))
     high = int(np.clip(np.ceil(start + side) + 2, low + 1, limit))
     return low, high

@@ -35,7 +35,7 @@ def build_app() -> typer.Typer:
         # options are shown in panels.
         rich_markup_mode="rich" if sys.argv[1:2] and sys.argv[1] in VERBS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out.",
+        help="Who wore a face mask, correctly or not, when and where: images and CCTV video in, a Parquet table out.",
     )
 
     @app.callback()
@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
         ] = False,
     ) -> None:
-        """Who wore a face mask, correctly or not, when and where: pictures and CCTV video in, a Parquet table out."""
+        """Who wore a face mask, correctly or not, when and where: images and CCTV video in, a Parquet table out."""
 
     for verb in VERBS:
         importlib.import_module(f"maskbatch.cli.{verb}").register(app)
@@ -53,7 +53,7 @@ def build_app() -> typer.Typer:
 
 
 def _add_installed_commands(app: typer.Typer) -> None:
-    """`maskbatch export …` comes from the workshop's own package, where that is installed."""
+    """`maskbatch export …` comes from the training package's own package, where that is installed."""
     if sys.argv[1:2] == ["export"]:  # loaded only when it is called: other verbs must not wait for it
         for point in entry_points(group="maskbatch.commands", name="export"):
             app.add_typer(point.load(), name="export", help="Make models: data set, training, evaluation, conversion.")

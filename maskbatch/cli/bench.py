@@ -11,16 +11,14 @@ from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("bench", short_help="Measure this machine on these files: kernels alone, then scans.")(bench)
 
 
 def bench(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PATH", help="Pictures and videos as for `scan`. [default: pictures made up on the spot]"
-        ),
+        typer.Argument(metavar="PATH", help="Images and videos as for `scan`. [default: images synthetic]"),
     ] = None,
     device: Device = "auto",
     workers: Annotated[
@@ -38,7 +36,7 @@ def bench(
 ) -> None:
     """Measure this machine on these files: every kernel alone, the ceiling, a whole scan, and how near it comes.
 
-    The ceiling is the number of cores over the sum of the kernels' times per picture. Nothing is written; the result of each scan goes to
+    The ceiling is the number of cores over the sum of the kernels' times per image. Nothing is written; the result of each scan goes to
     a temporary folder.
     """
     from maskbatch.cli.values import seconds as seconds_of

@@ -16,8 +16,8 @@ SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("demo", short_help="Make a few pictures and a video, scan them, show the table.")(demo)
+    """Add the command."""
+    app.command("demo", short_help="Make a few images and a video, scan them, show the table.")(demo)
 
 
 def demo(
@@ -25,9 +25,9 @@ def demo(
         Path, typer.Argument(metavar="DIR", help="Folder to write to; what the demo wrote before is replaced.")
     ] = DEFAULT_FOLDER,
 ) -> None:
-    """Write a few pictures and a video, scan them, and show the table and where the annotated files are.
+    """Write a few images and a video, scan them, and show the table and where the annotated files are.
 
-    The pictures are made from a photograph that comes with scikit-image, with masks drawn on it; no network is needed.
+    The images are made from a photograph that comes with scikit-image, with masks drawn on it; no network is needed.
     """
     from rich.console import Console
 

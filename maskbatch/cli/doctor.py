@@ -10,7 +10,7 @@ _SIGNS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "red
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("doctor", short_help="Check versions, wheels, devices and models; say what to fix.")(doctor)
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command(
-        "evaluate", short_help="Measure detectors and the classifier on annotated pictures.", no_args_is_help=True
+        "evaluate", short_help="Measure detectors and the classifier on annotated images.", no_args_is_help=True
     )(evaluate)
 
 
@@ -26,7 +26,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Annotated pictures: a Pascal VOC folder (annotations/, images/) or WIDER's boxes.json.",
+            help="Annotated images: a Pascal VOC folder (annotations/, images/) or WIDER's boxes.json.",
         ),
     ],
     detector: Annotated[
@@ -47,23 +47,23 @@ def evaluate(
         float, typer.Option(min=0.1, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
     ] = MIN_SCORE,
     false_per_picture: Annotated[
-        float, typer.Option(min=0.0, help="False alarms per picture at which recall is compared.")
+        float, typer.Option(min=0.0, help="False alarms per image at which recall is compared.")
     ] = 1.0,
     precision: Precision = "auto",
     device: Device = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=100, help="Draws of the paired bootstrap over pictures.")] = 1000,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most N images.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Draws of the paired bootstrap over images.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for report.md, report.json, plots (with matplotlib) and the worst pictures."),
+        typer.Option(help="Folder for report.md, report.json, plots (with matplotlib) and the worst images."),
     ] = None,
     json_out: Json = False,
 ) -> None:
-    """Measure detectors and the classifier on annotated pictures, and test whether one detector finds more than another.
+    """Measure detectors and the classifier on annotated images, and test whether one detector finds more than another.
 
     Gives AP at IoU .35, .5 and .5:.95, recall by face size and class, three-class mAP, the confusion matrix, milliseconds per
-    picture; for each pair of detectors a paired bootstrap of AP and McNemar's test of the faces found.
+    image; for each pair of detectors a paired bootstrap of AP and McNemar's test of the faces found.
     """
     import json
 

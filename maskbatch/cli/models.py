@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     models = typer.Typer(no_args_is_help=True, help="See, download and check models.")
     models.command("list")(list_models)
     models.command("pull", no_args_is_help=True)(pull)
@@ -52,7 +52,7 @@ def pull(
         typer.Option("--accept-license", help="I have read the licence, and it lets me use the model as I mean to."),
     ] = False,
 ) -> None:
-    """Download models into the cache folder, checked against their registered sums."""
+    """Download models into the cache folder, checked against their registered checksums."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODELS = "Models and faces"
 VIDEO = "Video"
 WHEN = "When and where"
-PICTURES = "Pictures out"
+PICTURES = "Images out"
 SPEED = "Speed and limits"
 OUTPUT = "Run and output"
 
@@ -28,10 +28,8 @@ INTERRUPTED = "interrupted; the same command continues where it stopped"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("scan", short_help="Find every face in pictures and videos; write one table.", no_args_is_help=True)(
-        scan
-    )
+    """Add the command."""
+    app.command("scan", short_help="Find every face in images and videos; write one table.", no_args_is_help=True)(scan)
 
 
 def scan(
@@ -99,7 +97,7 @@ def scan(
     gate_refresh: Annotated[
         float,
         typer.Option(
-            min=0.1, help="With the gate, search at least one frame in so many seconds.", rich_help_panel=VIDEO
+            min=0.1, help="With the gate, search at least one frame in this many seconds.", rich_help_panel=VIDEO
         ),
     ] = 10.0,
     track: Annotated[
@@ -134,9 +132,7 @@ def scan(
     ] = None,
     annotate: Annotated[
         Path | None,
-        typer.Option(
-            help="Write pictures and videos with boxes, labels and confidences here.", rich_help_panel=PICTURES
-        ),
+        typer.Option(help="Write images and videos with boxes, labels and confidences here.", rich_help_panel=PICTURES),
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="Write every face here, in a folder per label.", rich_help_panel=PICTURES)
@@ -162,7 +158,7 @@ def scan(
         typer.Option(
             min=0,
             max=1024,
-            help="Pictures per detector call, faces per classifier call; 0 suits the device.",
+            help="Images per detector call, faces per classifier call; 0 = auto.",
             rich_help_panel=SPEED,
         ),
     ] = 0,
@@ -170,7 +166,7 @@ def scan(
         int,
         typer.Option(
             min=0,
-            help="Megabytes of decoded pictures that may wait for the models, per worker; 0 suits the device.",
+            help="Megabytes of decoded images that may wait for the models, per worker; 0 = auto.",
             rich_help_panel=SPEED,
         ),
     ] = 0,
@@ -179,7 +175,7 @@ def scan(
         typer.Option(
             min=0,
             max=256,
-            help="Threads per worker that read and decode ahead; 0 suits the device.",
+            help="Threads per worker that read and decode ahead; 0 = auto.",
             rich_help_panel=SPEED,
         ),
     ] = 0,
@@ -201,12 +197,12 @@ def scan(
         ),
     ] = 120.0,
     max_memory: Annotated[
-        int, typer.Option(min=0, help="Megabytes at which a worker is replaced; 0 is no limit.", rich_help_panel=SPEED)
+        int, typer.Option(min=0, help="Megabytes at which a worker is replaced; 0 = no limit.", rich_help_panel=SPEED)
     ] = 4096,
     max_pixels: Annotated[
         int,
         typer.Option(
-            min=1, help="Pictures and frames with more pixels are refused before decoding.", rich_help_panel=SPEED
+            min=1, help="Images and frames with more pixels are refused before decoding.", rich_help_panel=SPEED
         ),
     ] = 250_000_000,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many inputs.", rich_help_panel=OUTPUT)] = None,
@@ -242,7 +238,7 @@ def scan(
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
-    """Find every face in pictures and videos, say how it wears its mask, and write one table.
+    """Find every face in images and videos, say how it wears its mask, and write one table.
 
     Writes RESULTS.parquet (a row per face), RESULTS.inputs.parquet (a row per input, none is lost) and RESULTS.run.json. An interrupted
     scan continues when the same command is given again. Exit code: 0 all inputs ok, 1 fatal, 2 usage, 3 some inputs failed or

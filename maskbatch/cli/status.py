@@ -10,7 +10,7 @@ from maskbatch.cli.options import Json
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("status", short_help="Say what of a scan is done, what failed, what is left.", no_args_is_help=True)(
         status
     )

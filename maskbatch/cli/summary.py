@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command(
         "summary", short_help="Count people by camera and hour: with, without, incorrect.", no_args_is_help=True
     )(summary)

@@ -11,7 +11,7 @@ from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command("warmup", short_help="Run every model shape once; builds TensorRT's engines.")(warmup)
 
 
@@ -21,7 +21,7 @@ def warmup(
     classifier: Classifier = CLASSIFIER,
     det_size: DetSize = DET_SIZE,
     batch_size: Annotated[
-        int, typer.Option(min=0, max=1024, help="Pictures and faces per call, as for `scan`; 0 suits the device.")
+        int, typer.Option(min=0, max=1024, help="Images and faces per call, as for `scan`; 0 = auto.")
     ] = 0,
     precision: Precision = "auto",
     json_out: Json = False,

@@ -30,7 +30,7 @@ def make_detector(config: ModelSettings, device: Device, batch_size: int = 0) ->
         batch_size: images per forward pass; 0 = auto. A file with a fixed batch overrules it.
 
     Raises:
-        UsageError: no such detector, or `det_size` is no multiple of 32.
+        UsageError: no such detector, or `det_size` is not a multiple of 32.
         ModelError: the file is missing, broken, or not of the family.
         DeviceError: the device does not take the model.
     """

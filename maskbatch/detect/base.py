@@ -21,11 +21,11 @@ from maskbatch.types import Detections, Floats, Image, Session
 Array = npt.NDArray[Any]
 
 MAX_CANDIDATES = 3000
-"""Boxes of one picture that enter NMS at most, best first: bounds time and memory on hostile pictures."""
+"""Boxes of one image that enter NMS at most, best first: bounds time and memory on hostile images."""
 
 
 class Detector(Protocol):
-    """Finds faces in pictures, many at a time."""
+    """Finds faces in images, many at a time."""
 
     @property
     def name(self) -> str:
@@ -41,17 +41,17 @@ class Detector(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Pictures per forward pass; lists that are a multiple of it waste nothing."""
+        """Images per forward pass; lists that are a multiple of it waste nothing."""
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Faces of each picture.
+        """Faces of each image.
 
         Args:
             images: H×W×3 uint8, BGR, of any sizes.
 
         Returns:
-            One `Detections` per picture: boxes in pixels of that picture and inside it, best score first,
-            overlaps removed. What is found in a picture does not depend on the other pictures of the call.
+            One `Detections` per image: boxes in pixels of that image and inside it, best score first,
+            overlaps removed. What is found in an image does not depend on the other images of the call.
         """
 
     def warm_up(self) -> None:
@@ -60,7 +60,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a network proposes for one picture, before NMS, in pixels of the network's input.
+    """What a network proposes for one image, before NMS, in pixels of the network's input.
 
     Attributes:
         boxes: n×4 float32.
@@ -77,7 +77,7 @@ class Reader(Protocol):
     """Reads a network's outputs: thresholds first, and decodes only what is left."""
 
     def __call__(self, outputs: Sequence[Array], row: int, bucket: Bucket, min_score: float) -> Candidates:
-        """Candidates of the picture in row `row` of a batch of pictures of `bucket`."""
+        """Candidates of the image in row `row` of a batch of images of `bucket`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Preparation:
     """How pixels are put to a network.
 
     Attributes:
-        layout: ``NHWC`` takes the uint8 BGR picture as it is; ``NCHW`` takes float32 planes, `scale` × (pixel − `mean`).
+        layout: ``NHWC`` takes the uint8 BGR image as it is; ``NCHW`` takes float32 planes, `scale` × (pixel − `mean`).
         rgb: planes are red, green, blue.
     """
 
@@ -95,7 +95,7 @@ class Preparation:
     rgb: bool = False
 
     def __call__(self, canvas: Image) -> Array:
-        """The network's input for n×H×W×3 uint8 pictures."""
+        """The network's input for n×H×W×3 uint8 images."""
         if self.layout == "NHWC":
             return canvas
         blob: Array = cv2.dnn.blobFromImages(list(canvas), self.scale, mean=(self.mean,) * 3, swapRB=self.rgb)
@@ -192,7 +192,7 @@ class LetterboxDetector:
         by_bucket: dict[Bucket, list[int]] = {}
         for index, image in enumerate(images):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-                raise ValueError(f"expected a picture of H×W×3 uint8, got {image.dtype} {image.shape}")
+                raise ValueError(f"expected an image of H×W×3 uint8, got {image.dtype} {image.shape}")
             by_bucket.setdefault(fit(image.shape[0], image.shape[1], self._buckets), []).append(index)
         size = self._session.batch_size
         for bucket, indices in by_bucket.items():
@@ -217,7 +217,7 @@ class LetterboxDetector:
     def _run(self, bucket: Bucket, images: list[Image]) -> list[Detections]:
         canvas = self._canvas(bucket)
         scales = [paste(image, canvas[row]) for row, image in enumerate(images)]
-        # Rows left over keep older pictures; the network treats rows apart, and they are not read.
+        # Rows left over keep older images; the network treats rows apart, and they are not read.
         outputs = self._session.run(self._prepare(canvas))
         return [
             self._finish(self._reader(outputs, row, bucket, self._min_score), image, scales[row])
@@ -241,7 +241,7 @@ class LetterboxDetector:
         landmarks = None
         if candidates.landmarks is not None:
             landmarks = candidates.landmarks[order] * to_image[:2]
-        # A proposal wholly outside the picture is nothing that a crop could be cut from.
+        # A proposal wholly outside the image is nothing that a crop could be cut from.
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         found = Detections(boxes, candidates.scores[order], landmarks)
         return found if solid.all() else found.select(solid)

@@ -1,7 +1,7 @@
-"""Fitting pictures of any size into a handful of fixed input shapes.
+"""Fitting images of any size into a handful of fixed input shapes.
 
 A new shape in mid-run costs a compilation (TensorRT), an algorithm search (CUDA) or memory that is never given back (CPU),
-so there are five shapes per detector size. The picture is scaled, up or down, until its long side is the detector's size:
+so there are five shapes per detector size. The image is scaled, up or down, until its long side is the detector's size:
 accuracy is quoted at that scale, and small faces gain from it.
 """
 
@@ -42,7 +42,7 @@ def make_buckets(det_size: int) -> tuple[Bucket, ...]:
 
 
 def fit(height: int, width: int, buckets: tuple[Bucket, ...]) -> Bucket:
-    """The smallest bucket that covers a picture of this size scaled to the buckets' long side."""
+    """The smallest bucket that covers an image of this size scaled to the buckets' long side."""
     det_size = max(max(bucket.height, bucket.width) for bucket in buckets)
     scaled_height, scaled_width = scaled_size(height, width, det_size)
     fitting = [b for b in buckets if b.height >= scaled_height and b.width >= scaled_width]
@@ -57,14 +57,14 @@ def scaled_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 def paste(image: Image, canvas: Image) -> tuple[float, float]:
-    """Scale a picture into the top left of a canvas; what it does not cover becomes black.
+    """Scale an image into the top left of a canvas; what it does not cover becomes black.
 
     Args:
         image: H×W×3 uint8.
         canvas: the bucket's height×width×3 uint8, written in place.
 
     Returns:
-        Pixels of the canvas per pixel of the picture, horizontally and vertically.
+        Pixels of the canvas per pixel of the image, horizontally and vertically.
     """
     height, width = image.shape[:2]
     room_height, room_width = canvas.shape[:2]
@@ -75,7 +75,7 @@ def paste(image: Image, canvas: Image) -> tuple[float, float]:
     if (new_height, new_width) == (height, width):
         target[...] = image
     else:
-        # Bilinear: the decoder has already brought the picture near to this size, and area averaging costs six times as much.
+        # Bilinear: the decoder has already brought the image near to this size, and area averaging costs six times as much.
         cv2.resize(image, (new_width, new_height), dst=target, interpolation=cv2.INTER_LINEAR)
     if new_width < room_width:
         canvas[:new_height, new_width:] = 0

@@ -1,6 +1,6 @@
 """RetinaFace (Deng et al., 2020): anchors at three strides, boxes and five landmarks relative to them.
 
-The file takes uint8 pictures and gives probabilities and raw deltas; its anchors stand in its metadata. Decoding follows
+The file takes uint8 images and gives probabilities and raw deltas; its anchors stand in its metadata. Decoding follows
 SSD (Liu et al., 2016, section 2.2): centre offsets in units of ``variance × side``, sizes as ``exp(variance × delta)``.
 """
 

@@ -1,4 +1,4 @@
-"""A small folder of real pictures and a video to try a scan on, without any data and without a network.
+"""A small folder of real images and a video to try a scan on, without any data and without a network.
 
 The face is that of the photograph that ships with scikit-image (NASA's portrait of Eileen Collins, public domain). Masks
 are drawn on it by the code below, once over mouth and nose and once below the nose.
@@ -81,13 +81,13 @@ EXPECTED: dict[str, dict[str, int]] = {
     "group.jpg": {"with_mask": 3, "without_mask": 2, "mask_weared_incorrect": 1},
     "no_face.jpg": {},
 }
-"""What is in the pictures that `make_demo_media` writes, by name and label."""
+"""What is in the images that `make_demo_media` writes, by name and label."""
 
 VIDEO_NAME = "pan.mp4"
 
 
 def make_demo_media(folder: str | os.PathLike[str]) -> None:
-    """Write the pictures of `EXPECTED` and the video `VIDEO_NAME` (12 seconds, 640×360, H.264) below `folder`.
+    """Write the images of `EXPECTED` and the video `VIDEO_NAME` (12 seconds, 640×360, H.264) below `folder`.
 
     The same bytes every time. Files that are there already are replaced.
 
@@ -130,7 +130,7 @@ def wear(photo: Image, mask: Mask) -> Image:
         mask: which.
 
     Returns:
-        A new picture of the same size.
+        A new image of the same size.
     """
     image = photo.copy()
     part = image[_TOP:_BOTTOM, _LEFT:_RIGHT]
@@ -208,7 +208,7 @@ def _cloth(size: tuple[int, int], colour: Colour, upper: Floats, fine: Floats) -
     return np.asarray(shade[:, :, None] * np.array(colour, np.float32), np.float32)
 
 
-# --- pictures
+# --- images
 
 
 def _framed(photo: Image, width: int, height: int, scale: float, shift: int) -> Image:

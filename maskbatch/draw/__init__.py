@@ -1,1 +1,1 @@
-"""What a person looks at: annotated pictures and videos, crops, redaction."""
+"""What a person looks at: annotated images and videos, crops, redaction."""

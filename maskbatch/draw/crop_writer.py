@@ -28,9 +28,9 @@ def write_crops(
     limits: Limits | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> int:
-    """Write every face of a picture or video as ``LABEL/NAME_FACE.jpg`` or ``LABEL/NAME_fFRAME_FACE.jpg``.
+    """Write every face of an image or video as ``LABEL/NAME_FACE.jpg`` or ``LABEL/NAME_fFRAME_FACE.jpg``.
 
-    Crops are the squares that the classifier sees, in the pixels of the original, cut where the picture ends.
+    Crops are the squares that the classifier sees, in the pixels of the original, cut where the image ends.
 
     Args:
         source: the input.

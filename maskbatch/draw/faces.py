@@ -1,4 +1,4 @@
-"""Boxes, labels and redaction on a BGR picture.
+"""Boxes, labels and redaction on a BGR image.
 
 How each label looks, its task says (`maskbatch.tasks`).
 """
@@ -38,7 +38,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What is drawn of a row: the box in pixels of the picture, its label and confidence, and the track if there is one."""
+    """What is drawn of a row: the box in pixels of the image, its label and confidence, and the track if there is one."""
 
     x1: float
     y1: float
@@ -59,7 +59,7 @@ _BLACK = (0, 0, 0)
 
 
 def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Sequence[Box] = ()) -> None:
-    """Draw on a picture, in place.
+    """Draw on an image, in place.
 
     Args:
         image: H×W×3 uint8, BGR, contiguous and writable.
@@ -130,7 +130,7 @@ def _labelled(
 
 
 def _line_width(unit: float, side: int) -> int:
-    # Thick enough for the picture, yet no more than a tenth of a small face.
+    # Thick enough for the image, yet no more than a tenth of a small face.
     return max(1, min(round(2.6 * unit), round(side / 10)))
 
 
@@ -178,7 +178,7 @@ def _fill(image: Image, left: int, top: int, right: int, bottom: int, colour: tu
 
 
 def _text_size(box: Box, unit: float) -> int:
-    """Pixels: readable in the picture as a whole, smaller on a small face, never below what can be read."""
+    """Pixels: readable in the image as a whole, smaller on a small face, never below what can be read."""
     return int(np.clip(min(20 * unit, 0.4 * (box[3] - box[1]) + 6), 11, 20 * max(unit, 0.6)))
 
 
@@ -232,7 +232,7 @@ def _overlap(a: Box, b: Box) -> int:
 
 
 def _clipped(image: Image, x1: float, y1: float, x2: float, y2: float) -> Box:
-    """Whole pixels that cover the box, inside the picture."""
+    """Whole pixels that cover the box, inside the image."""
     height, width = image.shape[:2]
     edges = np.nan_to_num(np.array([np.floor(x1), np.floor(y1), np.ceil(x2), np.ceil(y2)]), posinf=1e9, neginf=-1e9)
     left, right = (int(np.clip(edge, 0, width)) for edge in edges[[0, 2]])

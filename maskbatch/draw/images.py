@@ -1,4 +1,4 @@
-"""Annotated copies of the still pictures, from the rows of the result."""
+"""Annotated copies of the still images, from the rows of the result."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def annotate_image(
     style: Style | None = None,
     limits: Limits | None = None,
 ) -> Path:
-    """Write one picture with its faces shown, also if it has none, so that the output tree is complete.
+    """Write one image with its faces shown, also if it has none, so that the output tree is complete.
 
     Args:
-        source: a still picture.
+        source: a still image.
         rows: its rows of the results (at least `COLUMNS`), in their order.
         out_dir: root of the output tree; the file is named like `source.name`, with ``.jpg`` added unless it is a
             JPEG or PNG already.
@@ -44,11 +44,11 @@ def annotate_image(
         limits: as in the scan.
 
     Returns:
-        The path that was written. The picture is upright and 8-bit; metadata of the original (place, camera) are not
+        The path that was written. The image is upright and 8-bit; metadata of the original (place, camera) are not
         copied.
 
     Raises:
-        InputError: the picture cannot be read (any more).
+        InputError: the image cannot be read (any more).
         OutputError: it cannot be written, or would be written over its input or outside `out_dir`.
     """
     style = style or Style()
@@ -65,7 +65,7 @@ def image_output_name(name: str) -> str:
 
 
 def load_picture(source: Source, limits: Limits) -> Image:
-    """The whole picture in original size, H×W×3 uint8 BGR, upright, and free to be drawn on. Raises InputError."""
+    """The whole image in original size, H×W×3 uint8 BGR, upright, and free to be drawn on. Raises InputError."""
     frame = decode_image(read_bytes(source.path), cover=0, max_pixels=limits.max_pixels)
     return np.ascontiguousarray(frame.image) if frame.image.flags.writeable else frame.image.copy()
 
@@ -74,22 +74,22 @@ def encode_picture(image: Image, suffix: str, quality: int) -> bytes:
     """Encode H×W×3 uint8 BGR as PNG for the ending ``.png``, as JPEG for any other.
 
     Raises:
-        OutputError: the picture has more than 65,500 pixels in a row or column, which JPEG cannot hold.
+        OutputError: the image has more than 65,500 pixels in a row or column, which JPEG cannot hold.
     """
     if suffix.lower() == ".png":
         # The fastest level: these files are looked at, and ten times as slow would save a tenth.
         done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not done:
-            raise OutputError("the annotated picture cannot be encoded as PNG")
+            raise OutputError("the annotated image cannot be encoded as PNG")
         return bytes(data)
     if max(image.shape[:2]) > 65_500:
-        raise OutputError(f"a picture of {image.shape[1]}×{image.shape[0]} pixels does not fit into a JPEG")
+        raise OutputError(f"an image of {image.shape[1]}×{image.shape[0]} pixels does not fit into a JPEG")
     # Without chroma subsampling: thin coloured lines and small letters stay sharp.
     return bytes(simplejpeg.encode_jpeg(image, quality=quality, colorspace="BGR", colorsubsampling="444"))
 
 
 def faces_of(rows: pa.Table) -> list[Face]:
-    """The faces of the rows of one picture or frame, in their order."""
+    """The faces of the rows of one image or frame, in their order."""
     return [Face.of(row) for row in drawn_columns(rows).to_pylist()]
 
 
@@ -108,7 +108,7 @@ def by_frame(rows: pa.Table) -> dict[int, list[dict[str, Any]]]:
 
 
 def square_crop(image: Image, left: float, top: float, side: float) -> Image:
-    """The part of a square that lies in the picture; at least one pixel."""
+    """The part of a square that lies in the image; at least one pixel."""
     height, width = image.shape[:2]
     pixels = max(1, round(side))
     x0, x1 = _inside(round(left), pixels, width)

@@ -22,7 +22,7 @@ def check_output_folder(folder: str | os.PathLike[str], roots: Iterable[str], op
     A folder *inside* a root is fine, as long as the discovery is told to leave it out.
 
     Args:
-        folder: where pictures, videos or crops are to be written.
+        folder: where images, videos or crops are to be written.
         roots: absolute paths (or URLs) of the inputs' roots.
         option: what to call the folder in the message, ``--annotate``.
 

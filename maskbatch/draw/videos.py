@@ -38,7 +38,7 @@ from maskbatch.storage.atomic import written_whole
 from maskbatch.types import Frame, Image, Piece, Source
 
 _FULL_SIZE = 1 << 20
-"""As the reader's `cover`: its small picture then is the full one."""
+"""As the reader's `cover`: its small image then is the full one."""
 
 _CARRIED_BY_MP4 = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 _CRF = "21"
@@ -127,7 +127,7 @@ Shown = tuple[Frame, Sequence[Face], Sequence[Box]]
 
 
 def _horizon_s(sampling: Sampling) -> float:
-    """How long before a sample its faces may already be in the picture without having been looked for."""
+    """How long before a sample its faces may already be in the image without having been looked for."""
     if sampling.mode == "keyframes":
         return float("inf")
     step = sampling.every_s if sampling.mode == "every" else 0.0
@@ -286,7 +286,7 @@ def _as_output_error() -> Iterator[None]:
 
 
 class _Sound:
-    """The first audio stream of the source, copied or converted, read only as far as the pictures have come."""
+    """The first audio stream of the source, copied or converted, read only as far as the images have come."""
 
     def __init__(self, source: OpenVideo, into: Any, stream: Any, clock: _Clock) -> None:
         self._into = into
@@ -328,7 +328,7 @@ class _Sound:
             if begins >= time_s:
                 self._held = packet
                 return
-            if begins > -1:  # sound long before the first picture belongs to a part that is not written
+            if begins > -1:  # sound long before the first image belongs to a part that is not written
                 self._write(packet)
 
     def _next(self) -> Any:

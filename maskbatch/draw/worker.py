@@ -86,7 +86,7 @@ class DrawWorker:
         self._threads = OneOpenCVThread()
 
     def run(self, unit: WorkUnit, report: ProgressCallback) -> UnitRows:
-        """Draw one unit; what could not be drawn is in the results, and is no row of any table."""
+        """Draw one unit; what could not be drawn is in the results, and is not a row of any table."""
         started = time.monotonic()
         clock = time.thread_time()
         results = []

@@ -1,1 +1,1 @@
-"""How good detectors and the classifier are on annotated pictures, and whether one is really better than another."""
+"""How good detectors and the classifier are on annotated images, and whether one is really better than another."""

@@ -1,4 +1,4 @@
-"""Is one detector better than another, or was it luck? Paired tests on the same pictures and the same faces."""
+"""Is one detector better than another, or was it luck? Paired tests on the same images and the same faces."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DetectorComparison:
 
 
 class Resampling:
-    """Bootstrap over pictures: the same draws for every detector, which is what pairs them.
+    """Bootstrap over images: the same draws for every detector, which is what pairs them.
 
     Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapters 13 and 16: percentile intervals, and a two-sided p-value
     from the share of draws on the other side of zero.
@@ -120,10 +120,10 @@ def compare(
 
     Args:
         first: one detector's figures.
-        second: the other's, on the same pictures.
+        second: the other's, on the same images.
         first_draws: AP@.5 per draw of one `Resampling`.
         second_draws: the other's, of the same `Resampling`.
-        counted: per face, in the order of the pictures: whether it counts.
+        counted: per face, in the order of the images: whether it counts.
     """
     differences = first_draws - second_draws
     found_first = np.concatenate([m.found >= first.operating_score for m in first.matches])[counted]

@@ -23,13 +23,13 @@ class EvaluationRequest:
     """What is to be evaluated.
 
     Attributes:
-        data: annotated pictures (`maskbatch.evaluate.truth.read_truth`).
+        data: annotated images (`maskbatch.evaluate.truth.read_truth`).
         detectors: names as for a scan.
         classifier: name as for a scan; None leaves the end-to-end figures out.
         part: of the data, by near-duplicate group.
         precision: variant of the models.
         device: where they run.
-        limit: only so many pictures.
+        limit: at most this many images.
         rules: how figures are made.
     """
 
@@ -52,7 +52,7 @@ def evaluate_models(
 
     Args:
         request: what is to be evaluated.
-        progress: told pictures done and pictures in all.
+        progress: told images done and images in all.
         others: detectors that are not maskbatch's own and join the comparison.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Average precision and the matching behind it, in NumPy; used by ``maskbatch evaluate`` and by the workshop in ``export/``."""
+"""Average precision and the matching behind it, in NumPy; used by ``maskbatch evaluate`` and by the training package in ``export/``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def box_overlaps(first: Floats, second: Floats, over_first: bool = False) -> NDA
 
 @dataclass(frozen=True)
 class Match:
-    """What became of the detections of one picture at one IoU threshold.
+    """What became of the detections of one image at one IoU threshold.
 
     Attributes:
         scores: ``(n,)`` scores of the detections that count, highest first.
@@ -62,7 +62,7 @@ def match(
     ignored: NDArray[np.bool_] | None = None,
     iou: float = 0.5,
 ) -> Match:
-    """Match the detections of one picture to its faces: by falling score, each to the free face it overlaps most.
+    """Match the detections of one image to its faces: by falling score, each to the free face it overlaps most.
 
     Faces marked ``ignored`` need not be found, and a detection that finds one, or lies at least half inside one, does not count.
 
@@ -111,7 +111,7 @@ class Curve:
 
 
 def precision_recall(matches: Sequence[Match]) -> Curve:
-    """The curve over all pictures; detections of equal score keep the order of the pictures."""
+    """The curve over all images; detections of equal score keep the order of the images."""
     scores = np.concatenate([m.scores for m in matches] or [np.zeros(0)])
     correct = np.concatenate([m.correct for m in matches] or [np.zeros(0, bool)])
     faces = sum(m.faces for m in matches)

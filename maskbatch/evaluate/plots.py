@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: precision-recall, recall by size, and the pictures on which a detector did worst."""
+"""Images of an evaluation: precision-recall, recall by size, and the images on which a detector did worst."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#
 
 
 def has_matplotlib() -> bool:
-    """Whether the two diagrams can be drawn; the worst pictures need only OpenCV."""
+    """Whether the two diagrams can be drawn; the worst images need only OpenCV."""
     from importlib.util import find_spec
 
     return find_spec("matplotlib") is not None
@@ -66,7 +66,7 @@ def draw_diagrams(found: Evaluation, folder: Path) -> list[Path]:
     axes.set(
         ylabel="recall",
         ylim=(0, 1.02),
-        title=f"Recall by face size, {found.rules.false_per_picture:g} false per picture",
+        title=f"Recall by face size, {found.rules.false_per_picture:g} false per image",
     )
     axes.legend()
     axes.grid(axis="y", alpha=0.3)
@@ -76,9 +76,9 @@ def draw_diagrams(found: Evaluation, folder: Path) -> list[Path]:
 
 
 def draw_worst(found: Evaluation, folder: Path, count: int = 12) -> list[Path]:
-    """For each detector, the pictures with most missed faces and false detections, as ``worst/DETECTOR/RANK_NAME.jpg``.
+    """For each detector, the images with most missed faces and false detections, as ``worst/DETECTOR/RANK_NAME.jpg``.
 
-    Green: found; orange: missed; yellow: a detection that is no face.
+    Green: found; orange: missed; yellow: a detection that is not a face.
 
     Raises:
         OutputError: the folder cannot be written.

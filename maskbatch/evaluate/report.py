@@ -28,7 +28,7 @@ class Rules:
         false_per_picture: false alarms at which recall is compared.
         draws: of the bootstrap.
         seed: of the bootstrap.
-        batch_size: pictures per detector call.
+        batch_size: images per detector call.
     """
 
     det_size: int = DET_SIZE
@@ -46,7 +46,7 @@ class Evaluation:
     Attributes:
         setting: what was asked, machine and models, as it goes into the JSON.
         rules: as given.
-        truths: the pictures.
+        truths: the images.
         runs: what each detector found.
         scores: one per detector.
         intervals: 95 % interval of AP@.5 per detector.
@@ -88,10 +88,10 @@ def evaluate(
     setting: dict[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Run, score and compare detectors on annotated pictures.
+    """Run, score and compare detectors on annotated images.
 
     Raises:
-        UsageError: a picture cannot be read.
+        UsageError: an image cannot be read.
     """
     runs, sizes = run_detectors(truths, detectors, classifier, progress, rules.batch_size, rules.min_score)
     scales = [rules.det_size / max(size) for size in sizes]
@@ -111,9 +111,9 @@ def markdown(found: Evaluation) -> str:
     """All tables."""
     rules = found.rules
     parts = [
-        f"{len(found.truths)} pictures, {found.faces} faces; detector input {rules.det_size} px (long side); "
-        f"AP with its 95 % bootstrap interval; recall at {rules.false_per_picture:g} false per picture, IoU .5; "
-        "face size is the square root of its area at the detector's scale; ms: median per picture, detectors taking turns.",
+        f"{len(found.truths)} images, {found.faces} faces; detector input {rules.det_size} px (long side); "
+        f"AP with its 95 % bootstrap interval; recall at {rules.false_per_picture:g} false per image, IoU .5; "
+        "face size is the square root of its area at the detector's scale; ms: median per image, detectors taking turns.",
         _detection_table(found),
         _size_table(found),
     ]

@@ -1,4 +1,4 @@
-"""Running detectors and the classifier over annotated pictures: everything that is measured, nothing that is concluded."""
+"""Running detectors and the classifier over annotated images: everything that is measured, nothing that is concluded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FLOOR = 0.02
 """Least score at which detections are collected: the precision-recall curve needs the weak ones too."""
 
 MOST = 750
-"""Detections of one picture that are judged at most, best first; as many as WIDER FACE's own evaluation sees."""
+"""Detections of one image that are judged at most, best first; as many as WIDER FACE's own evaluation sees."""
 
 CLASSIFY_FROM = 0.1
 """Least score of the detections that are classified: weaker ones would cost hours and move the end-to-end figures by nothing."""
 
 TIMED = 200
-"""Pictures on which our own detectors are timed."""
+"""Images on which our own detectors are timed."""
 
 
 class PictureDetector(Protocol):
@@ -47,11 +47,11 @@ class Run:
 
     Attributes:
         name: of the detector.
-        found: per picture, in the order of the truth.
-        probabilities: per picture m×k float32 from the classifier, for the m best detections, those of at least
+        found: per image, in the order of the truth.
+        probabilities: per image m×k float32 from the classifier, for the m best detections, those of at least
             `CLASSIFY_FROM`; the list is empty without a classifier.
-        ms: milliseconds per picture spent in `detect`, for the pictures that were timed.
-        classify_ms: milliseconds per picture spent cutting and classifying those.
+        ms: milliseconds per image spent in `detect`, for the images that were timed.
+        classify_ms: milliseconds per image spent cutting and classifying those.
     """
 
     name: str
@@ -69,24 +69,24 @@ def run_detectors(
     batch_size: int = 1,
     timed_score: float | None = None,
 ) -> tuple[list[Run], list[tuple[int, int]]]:
-    """Show every picture to every detector.
+    """Show every image to every detector.
 
     The detectors take turns on each batch, so that a busy moment of the machine slows all of them alike.
 
     Args:
-        truths: the annotated pictures.
+        truths: the annotated images.
         detectors: made with a `min_score` of `FLOOR`.
         classifier: classifies what each detector found; None leaves that out.
-        progress: told pictures done and pictures in all.
-        batch_size: pictures per `detect` call.
-        timed_score: our own detectors are timed apart, at this threshold, on the first `TIMED` pictures: a scan does not pay
+        progress: told images done and images in all.
+        batch_size: images per `detect` call.
+        timed_score: our own detectors are timed apart, at this threshold, on the first `TIMED` images: a scan does not pay
             for reading thousands of weak candidates. None times the collecting itself.
 
     Returns:
-        What each detector found, and height and width of every picture.
+        What each detector found, and height and width of every image.
 
     Raises:
-        UsageError: a picture cannot be read.
+        UsageError: an image cannot be read.
     """
     sizes: list[tuple[int, int]] = []
     runs = [Run(detector.name) for detector in detectors]
@@ -115,7 +115,7 @@ def run_detectors(
 
 
 def load(truth: Truth) -> Image:
-    """The picture at full size, H×W×3 uint8 BGR.
+    """The image at full size, H×W×3 uint8 BGR.
 
     Raises:
         UsageError: it cannot be read.
@@ -127,7 +127,7 @@ def load(truth: Truth) -> Image:
 
 
 def classify(image: Image, faces: Detections, classifier: FaceClassifier) -> Floats:
-    """Probabilities n×k of the faces of one picture."""
+    """Probabilities n×k of the faces of one image."""
     if not len(faces):
         return np.zeros((0, len(classifier.labels)), np.float32)
     return classifier.classify(crop_faces(image, faces.boxes, classifier.size, classifier.context))

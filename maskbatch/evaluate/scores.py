@@ -44,8 +44,8 @@ class Scores:
     Attributes:
         name: of the detector.
         ap: average precision by IoU: ``0.35``, ``0.5`` and ``0.5:0.95`` (mean over ten).
-        ms: median milliseconds per picture.
-        operating_score: least score with which it gives at most the allowed false detections per picture.
+        ms: median milliseconds per image.
+        operating_score: least score with which it gives at most the allowed false detections per image.
         recall: faces found at `operating_score`, IoU .5.
         recall_by_size: the same by size class.
         recall_by_class: the same by class.
@@ -54,7 +54,7 @@ class Scores:
         confusion: rows: the true class, then ``no face``; columns: the class given, then ``missed``; at the score
             that a scan uses.
         curve: precision and recall at IoU .5.
-        matches: per picture, at IoU .5.
+        matches: per image, at IoU .5.
         labels: of the classifier.
     """
 
@@ -109,9 +109,9 @@ def score_run(
     Args:
         run: what it found.
         truths: what there was.
-        scales: pixels of the detector's input per pixel of each picture.
+        scales: pixels of the detector's input per pixel of each image.
         min_score: least score that a scan keeps.
-        false_per_picture: false detections per picture at which recall is compared, so that detectors whose scores mean
+        false_per_picture: false detections per image at which recall is compared, so that detectors whose scores mean
             different things are held to the same number of false alarms.
         labels: into which the truth's and the classifier's indices point.
     """

@@ -1,6 +1,6 @@
-"""The one rule that says to which part of the data a picture belongs.
+"""The one rule that says to which part of the data an image belongs.
 
-The workshop in ``export/`` and ``maskbatch evaluate`` call this function, so that a picture, or a near copy of it in another
+The training package in ``export/`` and ``maskbatch evaluate`` call this function, so that an image, or a near copy of it in another
 set, that one model was trained on is never used to judge another.
 """
 
@@ -15,10 +15,10 @@ Part = Literal["train", "val", "test"]
 def part_of_group(group: str | int, seed: int = 0, train: float = 0.70, val: float = 0.15) -> Part:
     """The part a near-duplicate group belongs to.
 
-    A hash of the group decides, never its position: adding pictures moves no other picture from one part to another.
+    A hash of the group decides, never its position: adding images moves no other image from one part to another.
 
     Args:
-        group: near-duplicate group of the picture, shared by all data sets (``groups.csv``).
+        group: near-duplicate group of the image, shared by all data sets (``groups.csv``).
         seed: another seed gives another, independent split.
         train: fraction of groups in ``train``.
         val: fraction of groups in ``val``; the rest is ``test``.

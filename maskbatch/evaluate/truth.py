@@ -1,4 +1,4 @@
-"""Annotated pictures: Pascal VOC folders and WIDER FACE's ``boxes.json``."""
+"""Annotated images: Pascal VOC folders and WIDER FACE's ``boxes.json``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The faces of one picture.
+    """The faces of one image.
 
     Attributes:
-        name: of the picture in its data set.
+        name: of the image in its data set.
         path: its file.
         boxes: n×4 float32, ``x1 y1 x2 y2`` in pixels.
         labels: n, index into the labels that were asked for, or `UNKNOWN`.
@@ -48,19 +48,19 @@ class Truth:
 def read_truth(
     data: Path, part: PartName = "all", limit: int | None = None, labels: tuple[str, ...] = LABELS
 ) -> list[Truth]:
-    """The annotated pictures of a folder, by name.
+    """The annotated images of a folder, by name.
 
     Args:
-        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``), a folder of pictures with an XML file beside each,
+        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``), a folder of images with an XML file beside each,
             or WIDER FACE (``boxes.json`` and ``images/``).
-        part: ``all``, or the part that `maskbatch.evaluate.split` gives each picture's group in ``groups.csv``; WIDER FACE
+        part: ``all``, or the part that `maskbatch.evaluate.split` gives each image's group in ``groups.csv``; WIDER FACE
             names its own parts.
         limit: at most this many, from the front.
         labels: that count, in the order of the classifier's outputs; faces with any other are of unknown class.
 
     Raises:
         InputNotFoundError: the folder does not exist.
-        UsageError: it is no folder, holds no annotations, a broken one, or no groups to take a part by.
+        UsageError: it is not a folder, holds no annotations, a broken one, or no groups to take a part by.
     """
     if not data.exists():
         raise InputNotFoundError(f"{data} does not exist")
@@ -72,7 +72,7 @@ def read_truth(
     )
     if not truths:
         wanted = "(annotations/*.xml with images/, or boxes.json)" if part == "all" else f"of the part {part!r}"
-        raise UsageError(f"{data} holds no annotated pictures {wanted}")
+        raise UsageError(f"{data} holds no annotated images {wanted}")
     truths.sort(key=lambda truth: truth.name)
     return truths[:limit]
 
@@ -100,7 +100,7 @@ def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[
     for xml in sorted(annotations.glob("*.xml")):
         path = pictures.get(xml.stem)
         if path is None:
-            raise UsageError(f"{xml} has no picture in {images}")
+            raise UsageError(f"{xml} has no image in {images}")
         if part != "all":
             if path.name not in groups:
                 raise UsageError(f"{folder / 'groups.csv'} does not name {path.name}, so its part is unknown")

@@ -35,9 +35,9 @@ class CompletedPieces(PiecesBySource):
     """The pieces that a work folder's receipts say are done.
 
     As Python objects they would take a kilobyte per input. So the results of a receipt are kept compressed, and of an input that was
-    done in one piece, as pictures are, only a hash of its name and in which receipt it is.
+    done in one piece, as images are, only a hash of its name and in which receipt it is.
 
-    A video may have left pieces of two cuts (in parts, and set aside as a whole when it crashed later); those of one cut are given: of
+    A video may have left pieces of two cuts (in parts, and quarantined as a whole when it crashed later); those of one cut are given: of
     a complete one, else of the finer.
     """
 

@@ -36,7 +36,7 @@ def make_unit(pieces: Iterable[Piece], key: str) -> WorkUnit:
 class Backlog:
     """The pieces still to be handed out, cut into units when a worker asks.
 
-    Videos come first, largest first, since a long one that starts last would keep a single core busy at the end. Pictures follow in
+    Videos come first, largest first, since a long one that starts last would keep a single core busy at the end. Images follow in
     the order of their names, in units that begin small, so that there is a result soon, grow with what has been handed out, and shrink
     with what is left, so that all workers finish together.
     """

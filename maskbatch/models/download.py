@@ -137,7 +137,9 @@ def _unpack(entry: Entry, answer: BinaryIO, out: IO[bytes], progress: Progress |
                     while block := stream.read(_CHUNK):
                         out.write(block)
         except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-            raise ModelError(f"model {entry.name}: {entry.url} is no whole archive ({error}): pull it again") from None
+            raise ModelError(
+                f"model {entry.name}: {entry.url} is not a whole archive ({error}): pull it again"
+            ) from None
 
 
 def _check(entry: Entry, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The decoding side of a worker: pieces in, frames out, in order, ahead of the models and within a budget of bytes.
 
-A unit's pictures are read and decoded by a few threads, at most one picture per thread beyond the queue's budget; a video by one
+A unit's images are read and decoded by a few threads, at most one image per thread beyond the queue's budget; a video by one
 thread, since its frames depend on each other. Each event carries the index of its piece.
 """
 
@@ -50,7 +50,7 @@ class Decoder:
     Args:
         unit: what to decode.
         config: sampling, limits, prefetch budget and threads.
-        cover: long side in pixels that a decoded picture must at least have, for the detector's sake.
+        cover: long side in pixels that a decoded image must at least have, for the detector's sake.
         report: told when a piece begins, and that something moves.
 
     Attributes:

@@ -34,7 +34,7 @@ class RowBuffer:
 
         Args:
             frame: where they were found.
-            found: n faces in pixels of the original picture.
+            found: n faces in pixels of the original image.
             crops: n×S×S×3 uint8 BGR, the same faces.
         """
         count = len(found)

@@ -2,7 +2,7 @@
 
     decode (threads, ahead) ─▶ detect ─▶ crop ─▶ classify ─▶ rows
 
-Detector batches are filled across pictures, classifier batches across the faces of many pictures; the last one is padded by the
+Detector batches are filled across images, classifier batches across the faces of many images; the last one is padded by the
 model's wrapper. A row depends on its own frame alone, so it does not matter which others were in the batch.
 """
 
@@ -225,7 +225,7 @@ def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = no_
 def cut_faces(
     frame: Frame, found: Detections, min_face: int, classifier: FaceClassifier
 ) -> tuple[Detections, Image, Problem | None]:
-    """Keep the faces that are large enough, and cut them out of the smallest picture that shows them well.
+    """Keep the faces that are large enough, and cut them out of the smallest image that shows them well.
 
     Args:
         frame: whose `image` may be smaller than the original.
@@ -234,7 +234,7 @@ def cut_faces(
         classifier: whose `size` and `context` the crops must have: those that it was trained with.
 
     Returns:
-        The faces in pixels of the original, their n×S×S×3 crops, and what was wrong with the full picture where it was needed.
+        The faces in pixels of the original, their n×S×S×3 crops, and what was wrong with the full image where it was needed.
     """
     scale = frame.scale
     boxes = found.scaled(1 / scale) if scale != 1 else found

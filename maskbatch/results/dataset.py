@@ -131,7 +131,7 @@ class Dataset:
         return self._store.size(MANIFEST) is not None
 
     def check(self) -> None:
-        """Raises UsageError where the folder holds anything that is no part of a data set: replacing it would destroy that."""
+        """Raises UsageError where the folder holds anything that is not part of a data set: replacing it would destroy that."""
         strangers = sorted(set(self._names()) - {MANIFEST} - self._listed() - self._own_leftovers())
         if strangers:
             raise UsageError(

@@ -47,12 +47,12 @@ class ResultReader:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Of the faces, in the order of the contract, without metadata; raises UsageError where this is no result."""
+        """Of the faces, in the order of the contract, without metadata; raises UsageError where this is not a result."""
         return results_schema(self.task)
 
     @cached_property
     def task(self) -> Task:
-        """What was judged, by the columns ``p_<label>``; raises UsageError where this is no result."""
+        """What was judged, by the columns ``p_<label>``; raises UsageError where this is not a result."""
         with self._reported():
             with self._parquet(self._files[0]) as file:
                 names = file.schema_arrow.names

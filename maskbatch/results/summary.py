@@ -30,8 +30,8 @@ class ResultSummary:
     """Counts of a result.
 
     Attributes:
-        counted: ``people`` are tracks, ``faces`` are sightings; a result with both tracked videos and pictures has
-            ``people and faces``: people in the videos, faces in the pictures.
+        counted: ``people`` are tracks, ``faces`` are sightings; a result with both tracked videos and images has
+            ``people and faces``: people in the videos, faces in the images.
         by: what the rows are split by.
         timezone: in which the hours and dates are.
         rows: one per group in order: its keys (text, or None where unknown), `count`, a count per label, and `share` (of all

@@ -28,7 +28,7 @@ def cpu_flags() -> frozenset[str]:
 def has_fast_int8() -> bool:
     """Whether INT8 graphs run faster than float32 here: VNNI on x86, the dot-product instructions on Arm.
 
-    Without them ONNX Runtime's U8S8 kernels are no faster than float, and may saturate.
+    Without them ONNX Runtime's U8S8 kernels are not faster than float, and may saturate.
     """
     return bool(_VNNI & cpu_flags()) or "asimddp" in cpu_flags()
 

@@ -45,11 +45,11 @@ class Device:
         name: ``cpu``, ``cuda`` or ``tensorrt``.
         provider: ONNX Runtime's name of it.
         index: which GPU (0-based, among the visible ones); 0 on a CPU.
-        detector_batch: pictures per detector call that suit it.
+        detector_batch: images per detector call that suit it.
         classifier_batch: faces per classifier call that suit it.
         decode_threads: threads per worker that read and decode ahead.
-        prefetch_mb: megabytes of decoded pictures that wait for it, per worker. On a CPU few enough to stay in the last cache:
-            64 MB cost 5 % more time per 1080p picture than 8.
+        prefetch_mb: megabytes of decoded images that wait for it, per worker. On a CPU few enough to stay in the last cache:
+            64 MB cost 5 % more time per 1080p image than 8.
         hardware: what it is called, for reports and the key of built engines; empty if unknown.
     """
 

@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the bytes that are left, since a video is more work than a picture; None before the first unit is done."""
+        """By the bytes that are left, since a video is more work than an image; None before the first unit is done."""
         if not self.bytes_done or not self.bytes:
             return None
         return self.elapsed_s * max(0, self.bytes - self.bytes_done) / self.bytes_done

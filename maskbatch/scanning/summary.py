@@ -18,7 +18,7 @@ class ScanSummary:
         status: inputs by status.
         faces: rows of the result.
         labels: faces by label.
-        pieces: pictures and parts of videos processed in this run.
+        pieces: images and parts of videos processed in this run.
         resumed: inputs whose rows an earlier run had already made.
         wall_s: seconds from the first unit handed out to the last receipt.
         stages: seconds of CPU per stage, summed over the workers.

@@ -266,7 +266,7 @@ def _folder_camera(name: str) -> str | None:
 
 
 def _moment(match: re.Match[str], zone: dt.tzinfo) -> float | None:
-    """POSIX seconds of a pattern's groups; None for numbers that are no date (month 13)."""
+    """POSIX seconds of a pattern's groups; None for numbers that are not date (month 13)."""
     found = {key: value for key, value in match.groupdict().items() if value}
     if "epoch" in found:
         return float(found["epoch"])
@@ -303,7 +303,7 @@ def _zone(name: str) -> dt.tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"--timezone {name!r} is no time zone; write one as in Europe/Berlin or UTC") from error
+        raise UsageError(f"--timezone {name!r} is not a time zone; write one as in Europe/Berlin or UTC") from error
 
 
 def _iso(text: str, zone: dt.tzinfo, where: str) -> float:
@@ -313,7 +313,7 @@ def _iso(text: str, zone: dt.tzinfo, where: str) -> float:
             moment = moment.replace(tzinfo=zone)
         return moment.timestamp()
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{where}: {text!r} is no time; write it as in 2024-03-12T14:00:00") from error
+        raise UsageError(f"{where}: {text!r} is not a time; write it as in 2024-03-12T14:00:00") from error
 
 
 def _normal(name: str) -> str:

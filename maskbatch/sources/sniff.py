@@ -1,7 +1,7 @@
 """What a file holds, by its first bytes.
 
 Only the formats that a scan meets or has to name in a message are told apart. ``media`` of a format that is neither a
-picture nor a video is None.
+image nor a video is None.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SNIFF_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A format: short key, whether it is a picture or a video, and what a person calls it (with article)."""
+    """A format: short key, whether it is an image or a video, and what a person calls it (with article)."""
 
     key: str
     media: Media | None
@@ -24,24 +24,24 @@ class Kind:
 
 
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
-    (b"\xff\xd8\xff", Kind("jpeg", "image", "a JPEG picture")),
-    (b"\x89PNG\r\n\x1a\n", Kind("png", "image", "a PNG picture")),
-    (b"GIF87a", Kind("gif", "image", "a GIF picture")),
-    (b"GIF89a", Kind("gif", "image", "a GIF picture")),
-    (b"II*\x00", Kind("tiff", "image", "a TIFF picture")),
-    (b"MM\x00*", Kind("tiff", "image", "a TIFF picture")),
-    (b"II+\x00", Kind("tiff", "image", "a BigTIFF picture")),
-    (b"MM\x00+", Kind("tiff", "image", "a BigTIFF picture")),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", Kind("jpeg2000", "image", "a JPEG 2000 picture")),
-    (b"\xff\x4f\xff\x51", Kind("jpeg2000", "image", "a JPEG 2000 picture")),
-    (b"qoif", Kind("qoi", "image", "a QOI picture")),
-    (b"farbfeld", Kind("farbfeld", "image", "a farbfeld picture")),
-    (b"v/1\x01", Kind("exr", "image", "an OpenEXR picture")),
-    (b"#?RADIANCE", Kind("hdr", "image", "a Radiance HDR picture")),
-    (b"#?RGBE", Kind("hdr", "image", "a Radiance HDR picture")),
+    (b"\xff\xd8\xff", Kind("jpeg", "image", "a JPEG image")),
+    (b"\x89PNG\r\n\x1a\n", Kind("png", "image", "a PNG image")),
+    (b"GIF87a", Kind("gif", "image", "a GIF image")),
+    (b"GIF89a", Kind("gif", "image", "a GIF image")),
+    (b"II*\x00", Kind("tiff", "image", "a TIFF image")),
+    (b"MM\x00*", Kind("tiff", "image", "a TIFF image")),
+    (b"II+\x00", Kind("tiff", "image", "a BigTIFF image")),
+    (b"MM\x00+", Kind("tiff", "image", "a BigTIFF image")),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", Kind("jpeg2000", "image", "a JPEG 2000 image")),
+    (b"\xff\x4f\xff\x51", Kind("jpeg2000", "image", "a JPEG 2000 image")),
+    (b"qoif", Kind("qoi", "image", "a QOI image")),
+    (b"farbfeld", Kind("farbfeld", "image", "a farbfeld image")),
+    (b"v/1\x01", Kind("exr", "image", "an OpenEXR image")),
+    (b"#?RADIANCE", Kind("hdr", "image", "a Radiance HDR image")),
+    (b"#?RGBE", Kind("hdr", "image", "a Radiance HDR image")),
     (b"8BPS", Kind("psd", "image", "a Photoshop document")),
-    (b"\xff\x0a", Kind("jxl", "image", "a JPEG XL picture")),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", Kind("jxl", "image", "a JPEG XL picture")),
+    (b"\xff\x0a", Kind("jxl", "image", "a JPEG XL image")),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", Kind("jxl", "image", "a JPEG XL image")),
     (b"\x1aE\xdf\xa3", Kind("matroska", "video", "a Matroska or WebM video")),
     (b"FLV\x01", Kind("flv", "video", "an FLV video")),
     (b"\x00\x00\x01\xba", Kind("mpegps", "video", "an MPEG video")),
@@ -89,11 +89,11 @@ def sniff(head: bytes) -> Kind:
     if box in _BOX_TYPES:
         return _MP4
     if head[:2] == b"BM" and len(head) >= 18 and head[14:18] in _BMP_HEADER_SIZES:
-        return Kind("bmp", "image", "a BMP picture")
+        return Kind("bmp", "image", "a BMP image")
     if head[:4] == b"\x00\x00\x01\x00" and len(head) >= 6 and 0 < head[4] + 256 * head[5] < 256:
         return Kind("ico", "image", "an icon")
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in (b" ", b"\t", b"\n", b"\r", b"#"):
-        return Kind("ppm", "image", "a PNM picture")
+        return Kind("ppm", "image", "a PNM image")
     if len(head) > 2 * 188 and head[0] == head[188] == head[376] == 0x47:
         return Kind("mpegts", "video", "an MPEG transport stream")
     if len(head) > 4 + 2 * 192 and head[4] == head[196] == head[388] == 0x47:
@@ -110,22 +110,22 @@ def _riff(head: bytes) -> Kind | None:
     if head[:4] != b"RIFF":
         return None
     if head[8:12] == b"WEBP":
-        return Kind("webp", "image", "a WebP picture")
+        return Kind("webp", "image", "a WebP image")
     if head[8:12] == b"AVI ":
         return Kind("avi", "video", "an AVI video")
     return None
 
 
 def _ftyp(head: bytes) -> Kind:
-    """ISO base media files: the brands (ISO/IEC 14496-12, 4.3) tell still pictures from videos."""
+    """ISO base media files: the brands (ISO/IEC 14496-12, 4.3) tell still images from videos."""
     size = min(max(int.from_bytes(head[:4], "big"), 16), 256)
     major = head[8:12]
     brands = [major, *(head[at : at + 4] for at in range(16, size, 4))]
-    # `msf1`/`avis` files are image sequences with a still picture in front; a video proper has none of these as its major.
+    # `msf1`/`avis` files are image sequences with a still image in front; a video proper has none of these as its major.
     if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and any(brand in _AVIF_BRANDS for brand in brands)):
-        return Kind("avif", "image", "an AVIF picture")
+        return Kind("avif", "image", "an AVIF image")
     if major in _HEIF_BRANDS:
-        return Kind("heif", "image", "a HEIC picture")
+        return Kind("heif", "image", "a HEIC image")
     return _MP4
 
 

@@ -1,6 +1,6 @@
 """Where bytes are kept and read from: local files and object stores behind one protocol, URLs, retries, the one atomic write.
 
-Nothing here knows of scans, models or pictures.
+Nothing here knows of scans, models or images.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Store(Protocol):
         """
 
     def local_path(self, name: str) -> Path | None:
-        """The blob as a file that can be opened and mapped, or None where the store is no file system."""
+        """The blob as a file that can be opened and mapped, or None where the store is not a file system."""
 
     def lock(self, name: str) -> AbstractContextManager[Lock]:
         """One holder at a time, on this machine or any other."""

@@ -129,7 +129,7 @@ class ObjectStore:
             self._call(f"remove {name}", lambda: self._fs.rm_file(path))
 
     def remove_temporaries(self, folder: str, of: str = "*") -> None:
-        """There are none: an upload that was not completed is no object."""
+        """There are none: an upload that was not completed is not an object."""
 
     def below(self, name: str) -> Store:
         """The store of the objects below a name."""
@@ -150,7 +150,7 @@ class ObjectStore:
             target.remove(name)
 
     def local_path(self, name: str) -> Path | None:
-        """None: objects are no files."""
+        """None: objects are not files."""
         return None
 
     def lock(self, name: str) -> AbstractContextManager[Lock]:

@@ -24,7 +24,7 @@ READ_AHEAD = 8 << 20
 """Bytes that are fetched at once from stores and servers where a file is read in pieces."""
 
 MAX_BYTES = 1 << 30
-"""Pictures of more bytes are not read. The largest that the default pixel limit lets through is about so large."""
+"""Images of more bytes are not read. The largest that the default pixel limit lets through is about so large."""
 
 
 def is_url(path: str) -> bool:
@@ -36,7 +36,7 @@ def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
     """All bytes of a file.
 
     Args:
-        path: local path (surrogate-escaped where its name is no valid UTF-8) or a URL with ``://``.
+        path: local path (surrogate-escaped where its name is not valid UTF-8) or a URL with ``://``.
         max_bytes: larger files are refused before they are read.
 
     Raises:
@@ -139,7 +139,7 @@ def as_input_error(error: OSError) -> InputError:
 
 
 def _too_many_bytes(size: int, max_bytes: int) -> InputError:
-    return InputError("too_large", f"the file has {size:,} bytes; pictures of up to {max_bytes:,} bytes are read")
+    return InputError("too_large", f"the file has {size:,} bytes; images of up to {max_bytes:,} bytes are read")
 
 
 def url_filesystem(url: str) -> tuple[Any, str]:
@@ -159,7 +159,7 @@ def url_filesystem(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError(f"{scheme}:// needs another package: {_install(url)} ({error})") from error
     except ValueError as error:  # a scheme that fsspec does not know
-        raise InputError("unsupported", f"{scheme}:// is no kind of address that can be read ({error})") from error
+        raise InputError("unsupported", f"{scheme}:// is not a kind of address that can be read ({error})") from error
     except Exception as error:  # each store has its own exceptions for lost networks and credentials
         raise InputError("io", f"{scheme}:// cannot be opened: {error}") from error
     return filesystem, str(inner)

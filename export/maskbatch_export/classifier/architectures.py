@@ -1,6 +1,6 @@
 """The classifier's networks, in Keras 3 layers that every backend has.
 
-All of them take 128×128 BGR pictures scaled to -1…1 (``x / 127.5 - 1``), since BGR is what the decoders of the scan
+All of them take 128×128 BGR images scaled to -1…1 (``x / 127.5 - 1``), since BGR is what the decoders of the scan
 deliver, and give three probabilities in the order of `CLASSES`.
 """
 

@@ -1,4 +1,4 @@
-"""What happens to a training crop: a detector's box, a camera's picture, and geometry.
+"""What happens to a training crop: a detector's box, a camera's image, and geometry.
 
 Three steps. Boxes are moved as a detector would place them (`data.jitter_boxes`) before the crop is cut; then the crop
 is degraded as CCTV spoils faces (`degrade`, NumPy and OpenCV, at the resolution the face really had); then Keras layers
@@ -27,7 +27,7 @@ def degrade(
 
     Args:
         crop: size×size×3 uint8 BGR.
-        pixels: how many pixels of the picture the side of the crop had; blocks and noise are made at that scale.
+        pixels: how many pixels of the image the side of the crop had; blocks and noise are made at that scale.
         rng: source of randomness.
         strength: factor on the probability of every effect; 0 returns the crop as it is.
 
@@ -130,7 +130,7 @@ def warp_crop(
         rng: source of randomness.
         strength: factor on the ranges.
     """
-    # Cut larger than needed, so that what is turned in from outside is picture and not a repeated edge.
+    # Cut larger than needed, so that what is turned in from outside is real image and not a repeated edge.
     wide_size = round(size * 1.25)
     wide = crop_faces(image, box[None], wide_size, context * 1.25)[0]
     angle = rng.uniform(-0.03, 0.03) * 2 * np.pi * strength

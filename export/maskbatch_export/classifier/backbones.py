@@ -1,4 +1,4 @@
-"""The pretrained parts of the classifier's networks: from BGR pictures in -1…1 to a feature map of 1,280 channels.
+"""The pretrained parts of the classifier's networks: from BGR images in -1…1 to a feature map of 1,280 channels.
 
 Both are chains of inverted residuals. Weights that others trained on ImageNet take RGB; the channels of the first
 convolution are turned round once, here, in place of every crop of every scan.

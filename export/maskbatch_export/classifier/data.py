@@ -1,4 +1,4 @@
-"""Annotated pictures as one table, and the face patches that training and evaluation cut their crops from."""
+"""Annotated images as one table, and the face patches that training and evaluation cut their crops from."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class FaceTable:
     """All annotated faces of one or more data sets.
 
     Attributes:
-        faces: a row per face with `COLUMNS`; boxes in pixels of the picture, clipped to it; ``group`` is a string.
+        faces: a row per face with `COLUMNS`; boxes in pixels of the image, clipped to it; ``group`` is a string.
         problems: a row per thing that is wrong with `PROBLEM_COLUMNS`; ``kept`` says whether the face is in `faces`.
-        pictures: number of readable pictures, with or without faces.
+        images: number of readable images, with or without faces.
     """
 
     faces: pd.DataFrame
@@ -71,7 +71,7 @@ def read_tables(folders: Sequence[Path], labels: Sequence[str] = LABELS) -> Face
     """Read Pascal VOC folders (``annotations/*.xml``, ``images/*``, optional ``groups.csv``) into one table.
 
     Near-duplicate groups come from ``groups.csv`` where *every* folder has one (their numbers are taken to be shared);
-    otherwise pictures of all folders are grouped anew by perceptual hash.
+    otherwise images of all folders are grouped anew by perceptual hash.
 
     Raises:
         InputNotFoundError: a folder, its annotations or its images are missing.
@@ -117,7 +117,7 @@ def _listed_groups(folder: Path) -> dict[str, str]:
 def _read_folder(
     folder: Path, labels: Sequence[str]
 ) -> Iterator[tuple[Path | None, list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Per picture: its path (None where there is none), rows of faces, rows of problems."""
+    """Per image: its path (None where there is none), rows of faces, rows of problems."""
     annotations, images = folder / "annotations", folder / "images"
     for part in (folder, annotations, images):
         if not part.is_dir():
@@ -132,7 +132,7 @@ def _read_folder(
     for xml in annotated:
         path = by_stem.get(xml.stem)
         if path is None:
-            yield None, [], [problem(xml.name, "no_picture", "no picture of this name in images/", False)]
+            yield None, [], [problem(xml.name, "no_picture", "no image of this name in images/", False)]
             continue
         try:
             annotation = read_voc(xml)
@@ -219,13 +219,13 @@ def read_picture(path: Path) -> NDArray[np.uint8] | None:
 
 @dataclass(frozen=True)
 class Patches:
-    """Neighbourhoods of faces, cut once, at the picture's own resolution (large faces reduced).
+    """Neighbourhoods of faces, cut once, at the image's own resolution (large faces reduced).
 
     Attributes:
-        images: n pictures H×W×3 uint8 BGR, each `MARGIN` times the face's longer side or less at the frame's edge.
+        images: n images H×W×3 uint8 BGR, each `MARGIN` times the face's longer side or less at the frame's edge.
         boxes: n×4 float32, the annotated box in pixels of its patch.
         labels: n int64, index into the names of the classes.
-        sides: n float32, longer side of the box in pixels of the picture.
+        sides: n float32, longer side of the box in pixels of the image.
     """
 
     images: list[NDArray[np.uint8]]
@@ -249,7 +249,7 @@ _MAX_PATCH = 448
 
 
 def cut_patches(faces: pd.DataFrame, names: Sequence[str] = LABELS) -> Patches:
-    """Read every picture of a table once and cut a patch around each face, in the order of the table."""
+    """Read every image of a table once and cut a patch around each face, in the order of the table."""
     images: list[NDArray[np.uint8]] = [np.empty((0, 0, 3), np.uint8)] * len(faces)
     boxes = np.zeros((len(faces), 4), np.float32)
     corners = faces[["xmin", "ymin", "xmax", "ymax"]].to_numpy(np.float32)
@@ -294,7 +294,7 @@ def jitter_boxes(boxes: NDArray[np.float32], rng: np.random.Generator, strength:
 
 
 def wider_faces(folder: Path, smallest: float = 16.0) -> pd.DataFrame:
-    """Faces of a WIDER FACE excerpt (``boxes.json``) as rows labelled ``without_mask``, training pictures only.
+    """Faces of a WIDER FACE excerpt (``boxes.json``) as rows labelled ``without_mask``, training images only.
 
     The event of surgeons is left out, since they do wear masks, and so are invalid boxes and those under `smallest`
     pixels.

@@ -49,7 +49,7 @@ class Judgement:
 
 
 class Evaluator:
-    """A classifier and faces to judge it on; the pictures are read once, however often they are judged."""
+    """A classifier and faces to judge it on; the images are read once, however often they are judged."""
 
     def __init__(self, model: Path, faces: pd.DataFrame) -> None:
         """Open an ONNX classifier and cut the faces, rows of `data.FaceTable`."""
@@ -97,7 +97,7 @@ def headline(result: Judgement) -> dict[str, float]:
 def bootstrap(result: Judgement, rounds: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of `headline`, drawing whole near-duplicate groups with replacement.
 
-    Faces of one picture are not independent, so groups are drawn and not faces.
+    Faces of one image are not independent, so groups are drawn and not faces.
     """
     groups, index = np.unique(result.faces["group"].to_numpy(str), return_inverse=True)
     size = len(result.names)

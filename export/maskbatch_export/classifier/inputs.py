@@ -96,7 +96,7 @@ def check_outputs(outputs: NDArray[np.float32], source: Source, path: object) ->
         path: of the model, for the message.
 
     Raises:
-        ModelError: another number of outputs than labels, or values that are no probabilities.
+        ModelError: another number of outputs than labels, or values that are not probabilities.
     """
     count = outputs.shape[1] if outputs.ndim == 2 else 0
     if count != len(source.labels):

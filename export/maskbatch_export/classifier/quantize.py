@@ -121,7 +121,7 @@ def _half(path: Path) -> Any:
 
 
 def _int8(path: Path, calibration: NDArray[np.uint8]) -> Any:
-    """QDQ, uint8 activations, int8 weights per channel; the uint8 pictures themselves are the first quantized tensor.
+    """QDQ, uint8 activations, int8 weights per channel; the uint8 images themselves are the first quantized tensor.
 
     A pixel x stands for x / 127.5 - 1 = (x - 128) / 127.5 + 0.5 / 127.5. The first term is a quantized tensor of scale
     1 / 127.5 and zero point 128 as it is; the second is a constant that moves into the bias of the first convolution.
@@ -267,7 +267,7 @@ def _pixels_as_floats(model: onnx.ModelProto) -> str:
 
 
 def _bytes_in(model: onnx.ModelProto, entry: str) -> None:
-    """Feed the uint8 pictures, transposed, where the quantized model quantized its float input."""
+    """Feed the uint8 images, transposed, where the quantized model quantized its float input."""
     from onnx import TensorProto, helper
 
     graph = model.graph

@@ -1,4 +1,4 @@
-"""Reports a person can read: Markdown with pictures beside it, and the same as one self-contained HTML page."""
+"""Reports a person can read: Markdown with images beside it, and the same as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_report(path: Path, title: str, text: str) -> tuple[Path, Path]:
     """Write ``path.md`` and ``path.html``.
 
     Args:
-        path: where, without suffix; pictures that `text` shows lie beside it.
+        path: where, without suffix; images that `text` shows lie beside it.
         title: of the page.
         text: Markdown without the title.
 

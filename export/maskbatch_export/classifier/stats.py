@@ -73,7 +73,7 @@ def _text(data: FaceTable, summary: dict[str, Any], stem: str) -> str:
         labels = [int((part["label"] == label).sum()) for label in LABELS]
         side = _sides(part)
         rows.append([name, part["path"].nunique(), len(part), *labels, float(side.median())])
-    text = [table(["set", "pictures with faces", "faces", *LABELS, "median side, px"], rows)]
+    text = [table(["set", "images with faces", "faces", *LABELS, "median side, px"], rows)]
     majority = max(summary["faces"].values()) / max(sum(summary["faces"].values()), 1)
     text.append(
         f"Always naming the most frequent class would be right for {majority:.1%} of the faces: accuracy alone says "
@@ -81,8 +81,8 @@ def _text(data: FaceTable, summary: dict[str, Any], stem: str) -> str:
         f"p = {summary['p_value']:.2g}.\n\n![Faces by class and size]({stem}-plots.png)\n\n## Near copies\n"
     )
     text.append(
-        f"{summary['groups']} groups of near copies; {summary['groups_of_several']} hold several pictures, "
-        f"{summary['groups_across_sets']} hold pictures of several sets. The split is made by group:\n"
+        f"{summary['groups']} groups of near copies; {summary['groups_of_several']} hold several images, "
+        f"{summary['groups_across_sets']} hold images of several sets. The split is made by group:\n"
     )
     parts = faces["group"].map(part_of_group)
     rows = []

@@ -81,7 +81,7 @@ def slide_masks(patches: Patches, landmarks: NDArray[np.float32], count: int, rn
 
 
 def _pose(points: NDArray[np.float32]) -> tuple[float, float]:
-    """Yaw, as the nose's offset from the middle of the eyes, and roll in radians; NaN for points that are no face."""
+    """Yaw, as the nose's offset from the middle of the eyes, and roll in radians; NaN for points that are not face."""
     left, right, nose = points[0], points[1], points[2]
     across = right - left
     distance = float(np.hypot(*across))

@@ -17,7 +17,7 @@ SCALE_OF = 640.0
 
 @dataclass(frozen=True)
 class Crop:
-    """A training picture: ``image`` (S, S, 3) uint8 BGR, and its faces as in :class:`.data.Picture`.
+    """A training image: ``image`` (S, S, 3) uint8 BGR, and its faces as in :class:`.data.Image`.
 
     ``origin`` is its data set, or empty for a mosaic of several.
     """
@@ -64,7 +64,7 @@ def _zoom(rng: np.random.Generator, kind_of_zoom: Zoom) -> float:
 def window(
     picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: SceneRecipe, zoom: Zoom = "any"
 ) -> Crop:
-    """A window of ``width`` x ``height`` from the zoomed, perhaps mirrored picture; black where the picture ends."""
+    """A window of ``width`` x ``height`` from the zoomed, perhaps mirrored image; black where the image ends."""
     tall, wide = picture.image.shape[:2]
     scale = SCALE_OF / max(tall, wide) * _zoom(rng, zoom)
     scale_x, scale_y = scale * np.exp(rng.uniform(-0.08, 0.08, 2))
@@ -72,7 +72,7 @@ def window(
     anchor = rng.random(2)
     if len(picture.boxes) and rng.random() < 0.85:
         box = picture.boxes[rng.integers(len(picture.boxes))]
-        # The chosen face lands anywhere in the window, unless the picture's border is in the way.
+        # The chosen face lands anywhere in the window, unless the image's border is in the way.
         centre = (box[:2] + box[2:]) / 2 * (scale_x, scale_y)
         wish = centre - rng.uniform(0.1, 0.9, 2) * (width, height)
     else:

@@ -1,4 +1,4 @@
-"""Keras -> ONNX, layer by layer: batch norms folded, NCHW throughout, uint8 pictures in, one Transpose at the entry.
+"""Keras -> ONNX, layer by layer: batch norms folded, NCHW throughout, uint8 images in, one Transpose at the entry.
 
 The graph is written directly because a converter leaves layout changes between the layers, which cost a tenth of the time.
 :func:`check_parity` proves that the file computes what the model computes.
@@ -193,7 +193,7 @@ def check_parity(model: keras.Model, path: Path, height: int = 256, width: int =
 
 
 def keras_outputs(model: keras.Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the exported file returns, computed by Keras: scores, deltas, landmark deltas of uint8 ``(N, H, W, 3)`` pictures."""
+    """What the exported file returns, computed by Keras: scores, deltas, landmark deltas of uint8 ``(N, H, W, 3)`` images."""
     first = keras.config.image_data_format() == "channels_first"
     x = pictures.astype(np.float32)
     parts = []

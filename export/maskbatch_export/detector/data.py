@@ -20,7 +20,7 @@ WIDER = "wider_face"
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture and its faces.
+    """One image and its faces.
 
     Attributes:
         name: file name; unique within its set.
@@ -39,14 +39,14 @@ class Picture:
     landmarks: np.ndarray
 
     def with_landmarks(self, landmarks: np.ndarray) -> Picture:
-        """The same picture with other landmarks."""
+        """The same image with other landmarks."""
         return replace(self, landmarks=landmarks.astype(np.float32))
 
 
 def _picture(path: Path, origin: str, rows: list[tuple[float, float, float, float, bool]]) -> Picture:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise OSError(f"{path}: cannot be decoded as a picture")
+        raise OSError(f"{path}: cannot be decoded as an image")
     table = np.array(rows, np.float32).reshape(-1, 5)
     return Picture(
         path.name, origin, image, table[:, :4], table[:, 4] > 0, np.full((len(rows), 5, 2), np.nan, np.float32)
@@ -54,7 +54,7 @@ def _picture(path: Path, origin: str, rows: list[tuple[float, float, float, floa
 
 
 def read_mask_set(folder: Path, part: Part | None) -> Iterator[Picture]:
-    """Pictures of a mask set that belong to ``part`` (all for ``None``), by name."""
+    """Images of a mask set that belong to ``part`` (all for ``None``), by name."""
     with (folder / "groups.csv").open(newline="") as file:
         groups = {row["filename"]: row["group"] for row in csv.DictReader(file)}
     for name in sorted(groups):
@@ -66,7 +66,7 @@ def read_mask_set(folder: Path, part: Part | None) -> Iterator[Picture]:
 
 
 def read_wider(folder: Path, part: Part | None) -> Iterator[Picture]:
-    """Pictures of WIDER FACE: its own training part for ``train``, its validation part for ``val``; nothing for ``test``."""
+    """Images of WIDER FACE: its own training part for ``train``, its validation part for ``val``; nothing for ``test``."""
     table = json.loads((folder / "boxes.json").read_text())
     for name in sorted(table["images"]):
         own = Path(name).parts
@@ -77,7 +77,7 @@ def read_wider(folder: Path, part: Part | None) -> Iterator[Picture]:
 
 
 def read_pictures(data: Path, part: Part, origins: tuple[str, ...] = (*MASK_SETS, WIDER)) -> list[Picture]:
-    """All pictures of a part of the given data sets, decoded (about 0.5 MB each)."""
+    """All images of a part of the given data sets, decoded (about 0.5 MB each)."""
     found: list[Picture] = []
     for origin in origins:
         found.extend((read_wider if origin == WIDER else read_mask_set)(data / origin, part))

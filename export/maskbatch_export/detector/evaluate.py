@@ -25,7 +25,7 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Found:
-    """Detections of one picture in its own pixels: ``boxes`` (n, 4), ``scores`` (n,), falling, ``landmarks`` (n, 5, 2) or ``None``."""
+    """Detections of one image in its own pixels: ``boxes`` (n, 4), ``scores`` (n,), falling, ``landmarks`` (n, 5, 2) or ``None``."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -36,7 +36,7 @@ Detect = Callable[[np.ndarray], Found]
 
 
 def letterbox(image: np.ndarray, size: int, tight: bool = False) -> tuple[np.ndarray, float]:
-    """The picture with its long side scaled to ``size``, at the top left of a black square; and the scale.
+    """The image with its long side scaled to ``size``, at the top left of a black square; and the scale.
 
     ``tight`` cuts the square down to the next multiple of 32, which is faster and differs only by the border's influence.
     """
@@ -63,7 +63,7 @@ def detector(
     tight: bool = False,
     vote_iou: float | None = 0.5,
 ) -> Detect:
-    """A detector of single pictures around a network, with suppression and box voting as in a scan."""
+    """A detector of single images around a network, with suppression and box voting as in a scan."""
 
     def detect(image: np.ndarray) -> Found:
         canvas, scale = letterbox(image, size, tight)
@@ -106,7 +106,7 @@ def evaluate(detect: Detect, pictures: Sequence[Picture], size: int = 640, score
     """Average precision at IoU .5, .35 and the mean over .5:.95, and recall by face size.
 
     A face's size is the square root of its area in pixels of the *letterboxed* input. Recall is taken at the score that gives one
-    false detection per picture on average, so that detectors with differently scaled scores compare. Precision and recall at
+    false detection per image on average, so that detectors with differently scaled scores compare. Precision and recall at
     ``score``, a scan's own threshold, count an ignored face neither way.
     """
     found = [detect(p.image) for p in pictures]

@@ -13,7 +13,7 @@ from maskbatch_export.detector.evaluate import detector, onnx_predict
 
 
 def distil_landmarks(pictures: Sequence[Picture], teacher: Path, cache: Path) -> list[Picture]:
-    """The pictures with the landmarks of the teacher (an exported detector) at two scales; kept in ``cache`` (``.npz``)."""
+    """The images with the landmarks of the teacher (an exported detector) at two scales; kept in ``cache`` (``.npz``)."""
     if cache.exists():
         with np.load(cache) as stored:
             if int(stored["faces"]) == sum(len(p.boxes) for p in pictures):

@@ -81,7 +81,7 @@ def eiou_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the anchors of one picture learn: ``score`` (A,), ``learns`` (A,) whether its score counts; and for the positive
+    """What the anchors of one image learn: ``score`` (A,), ``learns`` (A,) whether its score counts; and for the positive
     anchors ``index``: their ``face`` in the crop and the ``weight`` of their boxes, 1 for the best of each face."""
 
     score: torch.Tensor
@@ -100,7 +100,7 @@ def assign(
     ignored: torch.Tensor,
     settings: LossSettings,
 ) -> Targets:
-    """Targets of one picture from its current scores ``(A,)`` and decoded boxes ``(A, 4)``."""
+    """Targets of one image from its current scores ``(A,)`` and decoded boxes ``(A, 4)``."""
     count = len(anchors)
     score = torch.zeros(count)
     learns = torch.ones(count, dtype=torch.bool)

@@ -1,7 +1,7 @@
 """MTCNN beside OpenCV's YuNet and our own detector: ``python -m maskbatch_export.detector.mtcnn_comparison DATA --part test``.
 
 Mask projects before this one detected with MTCNN or with OpenCV and left open which is better. MTCNN (Zhang et al., 2016;
-package `mtcnn`, which runs on TensorFlow) sees each picture scaled as the others see it, and with its thresholds lowered so that
+package `mtcnn`, which runs on TensorFlow) sees each image scaled as the others see it, and with its thresholds lowered so that
 the precision-recall curve has a tail; `--default-thresholds` leaves them as the package has them.
 """
 
@@ -30,8 +30,8 @@ class Mtcnn:
     """The package's detector in the shape that ``maskbatch evaluate`` takes.
 
     Args:
-        det_size: pictures are scaled until their long side is this, as for the other detectors.
-        min_face: smallest face looked for, in pixels of the scaled picture; the network's own least is 12.
+        det_size: images are scaled until their long side is this, as for the other detectors.
+        min_face: smallest face looked for, in pixels of the scaled image; the network's own least is 12.
         default_thresholds: keep the package's thresholds.
     """
 
@@ -49,7 +49,7 @@ class Mtcnn:
         self._network = MTCNN(device="CPU:0")
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Faces of each picture, H×W×3 uint8 BGR, in its own pixels."""
+        """Faces of each image, H×W×3 uint8 BGR, in its own pixels."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="maskbatch_export.detector.mtcnn_comparison", description=str(__doc__).partition("\n\n")[0]
     )
-    parser.add_argument("data", type=Path, help="annotated pictures, as for `maskbatch evaluate`")
+    parser.add_argument("data", type=Path, help="annotated images, as for `maskbatch evaluate`")
     parser.add_argument("--detector", action="append", help="others to compare with [default: yunet, retinaface]")
     parser.add_argument("--part", choices=("all", "train", "val", "test"), default="all")
     parser.add_argument("--det-size", type=int, default=640)

@@ -1,4 +1,4 @@
-"""Faster variants of the converted detector: fp16 for graphics processors, and static INT8: QDQ, unsigned activations, signed weights per channel, calibrated on training pictures.
+"""Faster variants of the converted detector: fp16 for graphics processors, and static INT8: QDQ, unsigned activations, signed weights per channel, calibrated on training images.
 
 Measured per node in ONNX Runtime, the first block (320 x 320 pixels, 8 to 16 channels) is up to three times *slower* in INT8 than in float,
 so it stays in float, as do the heads, whose outputs of different kinds would share one scale.
@@ -38,7 +38,7 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
 
 
 def choose_pictures(pictures: Sequence[Picture], count: int, seed: int = 0) -> list[Picture]:
-    """``count`` pictures, evenly from all data sets."""
+    """``count`` images, evenly from all data sets."""
     rng = np.random.default_rng(seed)
     pools = [[p for p in pictures if p.origin == origin] for origin in dict.fromkeys(p.origin for p in pictures)]
     chosen: list[Picture] = []
@@ -59,7 +59,7 @@ def to_int8(
     """Write the INT8 form of ``source``; same inputs, outputs and metadata.
 
     Args:
-        pictures: pictures of the training part to calibrate on.
+        images: images of the training part to calibrate on.
         method: how the range of an activation follows from what was seen: ``minmax``, ``percentile`` or ``entropy``.
         reduce_range: weights of 7 bits, for processors whose 8-bit multiply-add saturates (x86 before VNNI).
         float_prefixes: nodes with these names stay in float.

@@ -1,4 +1,4 @@
-"""Other detectors behind the same function, so that the training package compares on the same pictures with the same code."""
+"""Other detectors behind the same function, so that the training package compares on the same images with the same code."""
 
 from __future__ import annotations
 

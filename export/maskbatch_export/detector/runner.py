@@ -17,7 +17,7 @@ from maskbatch_export.detector.graph import walk
 
 
 class Runner:
-    """Calls the model on NCHW pictures. Needs the PyTorch backend and ``channels_first``.
+    """Calls the model on NCHW images. Needs the PyTorch backend and ``channels_first``.
 
     Attributes:
         training: whether batch norms use the batch and update their moving statistics.
@@ -32,7 +32,7 @@ class Runner:
         self.momentum = momentum
 
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Head tensors ``(N, 30, H/s, W/s)`` of float pictures ``(N, 3, H, W)``, BGR 0..255."""
+        """Head tensors ``(N, 30, H/s, W/s)`` of float images ``(N, 3, H, W)``, BGR 0..255."""
         values: dict[str, Any] = {"images": images}
         padding = 0
         for step in self.steps:

@@ -14,7 +14,7 @@ from maskbatch_export.detector.evaluate import open_session
 
 @dataclass(frozen=True)
 class Timing:
-    """One file's milliseconds per picture; ``ratio`` is the median of its rounds over the first file's same rounds."""
+    """One file's milliseconds per image; ``ratio`` is the median of its rounds over the first file's same rounds."""
 
     name: str
     median: float

@@ -20,12 +20,12 @@ from maskbatch_export.detector.evaluate import Detect
 def ignore_unlabelled(
     pictures: Sequence[Picture], teachers: Sequence[Detect], origins: Sequence[str], score: float = 0.5
 ) -> tuple[list[Picture], int]:
-    """The pictures with unlabelled faces added as ignored boxes, and how many were added.
+    """The images with unlabelled faces added as ignored boxes, and how many were added.
 
     Args:
-        pictures: of any data set.
+        images: of any data set.
         teachers: detectors, for instance one network at several input sizes.
-        origins: data sets that are known to lack labels; pictures of others stay as they are.
+        origins: data sets that are known to lack labels; images of others stay as they are.
         score: least score of a detection.
     """
     done, added = [], 0

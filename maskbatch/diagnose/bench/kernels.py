@@ -41,7 +41,7 @@ class KernelTimes:
     """What the kernels took for a sample of the inputs.
 
     Attributes:
-        frames: pictures, or sampled frames of video.
+        frames: images, or sampled frames of video.
         faces: found in them.
         seconds: by stage, for all of them.
     """

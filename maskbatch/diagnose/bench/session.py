@@ -33,10 +33,10 @@ def bench_paths(
     kernel_s: float,
     told: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure pictures and videos; see `compare` for the figures.
+    """Measure images and videos; see `compare` for the figures.
 
     Args:
-        paths: as for a scan; none stands for pictures without faces made up on the spot.
+        paths: as for a scan; none stands for images without faces synthetic.
         config: detection, sampling, device and workers are used.
         rounds, kernel_s, told: see `compare`.
         limit: inputs at most.
@@ -50,7 +50,7 @@ def bench_paths(
     with _inputs(paths) as places:
         sources = [source for source in itertools.islice(discover(places).sources, limit) if source.problem is None]
         if not sources:
-            raise UsageError(f"no pictures or videos in {', '.join(places)}")
+            raise UsageError(f"no images or videos in {', '.join(places)}")
         detection, execution = config.models, config.execution
         options = [
             *("--device", device.name, "--workers", str(execution.workers), "--limit", str(limit)),
@@ -59,7 +59,7 @@ def bench_paths(
             *("--every", f"{config.sampling.every_s}s"),
         ]
         found = compare(sources, places, config, device, options=options, rounds=rounds, kernel_s=kernel_s, told=told)
-        what = "pictures without faces made up on the spot, 1920×1080" if not paths else ", ".join(paths)
+        what = "images without faces synthetic, 1920×1080" if not paths else ", ".join(paths)
     return {
         "what": what,
         "machine": machine(),

@@ -46,7 +46,7 @@ from maskbatch.types import Event, WorkUnit
 HEARTBEAT_S = 1.0
 NODE_DEATH_S = 2.0
 START_TIMEOUT_S = 180.0
-"""An error when for so long no actor has been alive, though work is left."""
+"""An error when for this long no actor has been alive, though work is left."""
 PROBED_INPUTS = 8
 
 

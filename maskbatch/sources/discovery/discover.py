@@ -2,7 +2,7 @@
 
 Rules of the contract:
 
-- In a folder, every file with the extension of a picture or a video is an input, whatever it holds; all other files
+- In a folder, every file with the extension of an image or a video is an input, whatever it holds; all other files
   are ignored and counted. Hidden files and folders (names that begin with a dot: ``._IMG_1.jpg``, ``.thumbnails``) count
   as ignored. Archives in folders are ignored; of a `.tar` that is named (or matched by a glob) each member is an input.
 - A file that is named on its own is an input whatever its name, and its first bytes say whether it is a video.
@@ -11,7 +11,7 @@ Rules of the contract:
   root in front where there are several.
 """
 
-# Plain strings: a million of them, and some are no valid UTF-8.
+# Plain strings: a million of them, and some are not valid UTF-8.
 # ruff: noqa: PTH112, PTH114, PTH116, PTH118
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Discovery:
         sources: the inputs, in order.
         roots: name of each root → its absolute path or URL, in the order given.
         single: whether there is one root only, so that names do not begin with it.
-        ignored_by_extension: files in folders that are no inputs, by extension (lower case, empty for none); also
+        ignored_by_extension: files in folders that are not inputs, by extension (lower case, empty for none); also
             ``hidden`` and ``link to a folder``.
     """
 
@@ -117,7 +117,7 @@ def _check_patterns(roots: list[Root], walk: _Walk) -> None:
     trial = replace(walk, ignored=Counter())
     for root in roots:
         if root.pattern and next(_matching(root, "", trial), None) is None:
-            raise InputNotFoundError(f"no picture or video matches {root.path}/{root.pattern}")
+            raise InputNotFoundError(f"no image or video matches {root.path}/{root.pattern}")
 
 
 def media_of(name: str) -> Media | None:
@@ -196,7 +196,7 @@ def _named_file(path: str, name: str, walk: _Walk, sniffed: bool) -> Iterator[So
 
 
 def _tar(path: str, name: str, fingerprint: str, walk: _Walk) -> Iterator[Source]:
-    """The pictures and videos in an archive, in its order; what stops the reading of the archive is a source of its own."""
+    """The images and videos in an archive, in its order; what stops the reading of the archive is a source of its own."""
     taken: set[str] = set()
     found = False
     try:
@@ -212,14 +212,14 @@ def _tar(path: str, name: str, fingerprint: str, walk: _Walk) -> Iterator[Source
             place = range_path(path, member.offset, member.size)
             yield Source(place, shown, media, member.size, etag=f"{fingerprint}@{member.offset:x}")
         if not found:
-            problem = Problem("error", "not_media", "the archive holds no pictures or videos")
+            problem = Problem("error", "not_media", "the archive holds no images or videos")
             yield Source(path, name, "image", problem=problem)
     except InputError as error:
         yield Source(path, name, "image", problem=Problem("error", error.code, error.message))
 
 
 def _remote_list(root: Root, prefix: str) -> Iterator[Source]:
-    """The URLs of a list, each a file. Queries may hold signatures and are no part of a name."""
+    """The URLs of a list, each a file. Queries may hold signatures and are not part of a name."""
     taken: set[str] = set()
     urls = list(dict.fromkeys(root.path + entry for entry in root.entries))
     for url, item in zip(urls, remote_items(urls), strict=True):

@@ -1,6 +1,6 @@
 """From the words of a command line to roots: what exists, what it is called, and what a list or a glob stands for."""
 
-# Plain strings: a million of them, and some are no valid UTF-8.
+# Plain strings: a million of them, and some are not valid UTF-8.
 # ruff: noqa: PTH100, PTH112, PTH117, PTH119, PTH207
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
 
 
 def _url_name(url: str) -> str:
-    """The last part of a URL that is no wildcard and no query."""
+    """The last part of a URL that is neither a wildcard nor a query."""
     scheme, _, rest = url.partition("://")
     parts = [part for part in rest.partition("?")[0].split("/") if part]
     first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))

@@ -1,1 +1,1 @@
-"""Still pictures: from the bytes of a file to a frame."""
+"""Still images: from the bytes of a file to a frame."""

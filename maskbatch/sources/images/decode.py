@@ -1,6 +1,6 @@
-"""One still picture: from the bytes of its file to a `Frame`.
+"""One still image: from the bytes of its file to a `Frame`.
 
-What a file is, its bytes decide, not its name. The header is read first, and a picture with too many pixels is refused
+What a file is, its bytes decide, not its name. The header is read first, and an image with too many pixels is refused
 before it costs memory. Boxes are in display orientation, so Exif rotation is applied here, once, and nobody downstream
 needs to know of it. Colour profiles are not applied.
 """
@@ -18,23 +18,23 @@ from maskbatch.sources.sniff import SNIFF_BYTES, Kind, sniff
 from maskbatch.types import Frame, Image, Problem
 
 # Half scale saves only a fifth of the time of a JPEG, because the entropy decoding stays, and is lost with the first
-# small face that has to be cut from the full picture.
+# small face that has to be cut from the full image.
 _REDUCTIONS = (8, 4)
 
 
 def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
-    """Decode a still picture, or the first picture of an animation.
+    """Decode a still image, or the first image of an animation.
 
     Args:
         data: the whole file.
         cover: the long side that the detector looks at, in pixels. A JPEG is decoded at a quarter or an eighth of its
             size where its long side is still at least `cover`; 0 always decodes the full size.
-        max_pixels: pictures with more pixels are refused by their header.
+        max_pixels: images with more pixels are refused by their header.
 
     Returns:
         A `Frame` in BGR and display orientation. ``width`` and ``height`` are those of the original as displayed.
         ``problem`` is ``partial`` for a damaged file of which a part was decoded (the missing part is grey in a
-        JPEG and black or the palette's first colour otherwise), and ``ok`` with a message for the first picture of several.
+        JPEG and black or the palette's first colour otherwise), and ``ok`` with a message for the first image of several.
 
     Raises:
         InputError: ``empty``, ``not_media``, ``unsupported``, ``too_large``, ``truncated``, ``corrupt`` or
@@ -54,14 +54,14 @@ def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
 
 
 def upright(image: Image, orientation: int) -> Image:
-    """Turn a stored picture into display orientation.
+    """Turn a stored image into display orientation.
 
     Args:
         image: H×W×3 uint8.
         orientation: the Exif tag Orientation, 1 to 8 (Exif 2.32, 4.6.4 A).
 
     Returns:
-        A contiguous picture; the same one where nothing is to be done.
+        A contiguous image; the same one where nothing is to be done.
     """
     turn = _TURNS.get(orientation)
     return image if turn is None else np.asarray(turn(image), np.uint8)
@@ -116,5 +116,5 @@ def _not_a_picture(kind: Kind) -> InputError:
     if kind.media == "image":
         return InputError("unsupported", f"{kind.title}; this format is not read, convert it to JPEG or PNG")
     if kind.media == "video":
-        return InputError("not_media", f"the file holds {kind.title} but is named like a picture")
-    return InputError("not_media", f"not a picture: the file holds {kind.title}")
+        return InputError("not_media", f"the file holds {kind.title} but is named like an image")
+    return InputError("not_media", f"not an image: the file holds {kind.title}")

@@ -26,7 +26,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What is known before a pixel is decoded. `width` and `height` are those of the stored, unrotated picture."""
+    """What is known before a pixel is decoded. `width` and `height` are those of the stored, unrotated image."""
 
     width: int
     height: int
@@ -52,15 +52,15 @@ def read_header(data: bytes) -> JpegHeader:
         while 0 <= at < end and data[at] == 0xFF:  # fill bytes may precede a marker
             at += 1
         if at < 0 or at >= end:
-            raise InputError("truncated", "the JPEG ends inside its header, before any picture data")
+            raise InputError("truncated", "the JPEG ends inside its header, before any image data")
         marker = data[at]
         at += 1
         if marker == 0 or marker in _WITHOUT_LENGTH:
             continue
         if marker == 0xD9:
-            raise InputError("corrupt", "the JPEG ends before any picture data")
+            raise InputError("corrupt", "the JPEG ends before any image data")
         if at + 2 > end:
-            raise InputError("truncated", "the JPEG ends inside its header, before any picture data")
+            raise InputError("truncated", "the JPEG ends inside its header, before any image data")
         length = data[at] << 8 | data[at + 1]
         body = data[at + 2 : at + length]
         if length < 2:
@@ -75,14 +75,14 @@ def read_header(data: bytes) -> JpegHeader:
             break
         at += length
     if frame is None:
-        raise InputError("corrupt", "the JPEG has picture data but does not say their size")
+        raise InputError("corrupt", "the JPEG has image data but does not say their size")
     width, height, components = frame
     return JpegHeader(width, height, components, adobe, orientation)
 
 
 def _frame_size(marker: int, body: bytes) -> tuple[int, int, int]:
     if len(body) < 6:
-        raise InputError("truncated", "the JPEG ends inside its header, before any picture data")
+        raise InputError("truncated", "the JPEG ends inside its header, before any image data")
     bits, height, width, components = struct.unpack_from(">BHHB", body)
     if marker not in _DECODABLE:
         raise InputError("unsupported", "a lossless or hierarchical JPEG; convert it to an ordinary one")
@@ -119,7 +119,7 @@ def exif_orientation(tiff: bytes) -> int:
 
 
 def decode(data: bytes, header: JpegHeader, factor: int) -> tuple[Image, Problem | None]:
-    """The stored picture at ``1/factor`` of its size (each side rounded up), BGR, not rotated.
+    """The stored image at ``1/factor`` of its size (each side rounded up), BGR, not rotated.
 
     Args:
         data: the whole file.
@@ -127,7 +127,7 @@ def decode(data: bytes, header: JpegHeader, factor: int) -> tuple[Image, Problem
         factor: 1, 2, 4 or 8. Other DCT scales exist, but they have no vectorised code and are slower than full size.
 
     Returns:
-        H×W×3 uint8, and the problem where only tolerant decoding gave a picture. What is missing is grey.
+        H×W×3 uint8, and the problem where only tolerant decoding gave an image. What is missing is grey.
 
     Raises:
         InputError: ``truncated`` or ``corrupt``, where nothing can be decoded.
@@ -160,7 +160,7 @@ def _pixels(data: bytes, header: JpegHeader, factor: int, strict: bool) -> Image
 def cmyk_to_bgr(cmyk: Image, inverted: bool) -> Image:
     """H×W×4 uint8 CMYK to H×W×3 BGR without a colour profile: ``R = (1-C)(1-K)`` and so on.
 
-    Files with an Adobe marker store the inks inverted (255 is no ink), as Adobe's own programs write them.
+    Files with an Adobe marker store the inks inverted (255 means no ink), as Adobe's own programs write them.
     """
     light = cmyk if inverted else cv2.bitwise_not(cmyk)
     black = light[:, :, 3]

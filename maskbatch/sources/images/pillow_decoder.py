@@ -1,4 +1,4 @@
-"""All still pictures but JPEG, through Pillow.
+"""All still images but JPEG, through Pillow.
 
 The file classes of Pillow are used directly: the format is already known, and `PIL.Image.open` would apply Pillow's own
 pixel limit, which lies below ours, and warn on standard error. Formats that run other programs or contain scripts (EPS,
@@ -42,21 +42,21 @@ FORMATS = frozenset(_CLASSES)
 """Keys of `maskbatch.sources.sniff.Kind` that `decode` takes."""
 
 _ORIENTATION = 274
-# These decoders write into the picture strip by strip, so that a failed one leaves the part above the damage.
+# These decoders write into the image strip by strip, so that a failed one leaves the part above the damage.
 _DECODED_IN_STRIPS = frozenset({"png", "gif", "bmp", "tiff", "ppm", "qoi"})
 
 
 def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, int, list[Problem]]:
-    """Decode the first picture in `data`.
+    """Decode the first image in `data`.
 
     Args:
         data: the whole file.
         key: its format, one of `FORMATS`.
         title: the format in words, for messages.
-        max_pixels: pictures with more pixels are refused by their header.
+        max_pixels: images with more pixels are refused by their header.
 
     Returns:
-        H×W×3 uint8 BGR as stored, the Exif orientation (1 to 8) still to be applied, and remarks. Pictures that are
+        H×W×3 uint8 BGR as stored, the Exif orientation (1 to 8) still to be applied, and remarks. Images that are
         transparent somewhere lie on white, as a browser shows them. Samples of 16 bits keep their upper 8.
         Colour profiles are not applied.
 
@@ -98,10 +98,10 @@ def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, 
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by the size that its header gives.
+    """Refuse an image by the size that its header gives.
 
     Raises:
-        InputError: ``too_large``, or ``corrupt`` for a picture without pixels.
+        InputError: ``too_large``, or ``corrupt`` for an image without pixels.
     """
     if width <= 0 or height <= 0:
         raise InputError("corrupt", f"the header gives a size of {width}×{height}")
@@ -143,7 +143,7 @@ def _as_bgr(file: ImageFile, title: str) -> Image:
 
 
 def _on_white(rgba: Image) -> Image:
-    """Most pictures with an alpha channel are opaque; only the others pay for the blending."""
+    """Most images with an alpha channel are opaque; only the others pay for the blending."""
     alpha = rgba[:, :, 3]
     bgr = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR), np.uint8)
     if alpha.min() == 255:
@@ -168,7 +168,7 @@ def _orientation(file: ImageFile) -> int:
     # TIFF is already turned by Pillow while it loads, and says 1 afterwards.
     try:
         value = file.getexif().get(_ORIENTATION, 1)
-    except Exception:  # unreadable metadata of a readable picture
+    except Exception:  # unreadable metadata of a readable image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -177,7 +177,7 @@ def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
     """Pillow reserves the whole canvas of a WebP file when it opens it, so its size is looked up before (RFC 9649)."""
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
-        raise InputError("truncated", "the WebP picture ends inside its header")
+        raise InputError("truncated", "the WebP image ends inside its header")
     if chunk == b"VP8X":
         width = int.from_bytes(body[4:7], "little") + 1
         height = int.from_bytes(body[7:10], "little") + 1
@@ -187,7 +187,7 @@ def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
         if width == 0 or height == 0:
-            raise InputError("corrupt", "the WebP picture has a broken header")
+            raise InputError("corrupt", "the WebP image has a broken header")
     check_pixels(width, height, max_pixels)
 
 

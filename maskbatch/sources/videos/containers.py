@@ -40,7 +40,7 @@ class OpenVideo:
 
     Attributes:
         container: the `av` container; audio and other streams are not read.
-        stream: its first video stream that is no cover picture.
+        stream: its first video stream that is not a cover image.
         format: FFmpeg's name of the container (first of its aliases).
     """
 
@@ -85,7 +85,7 @@ class OpenVideo:
             target = "file:" + os.path.abspath(source.path)  # noqa: PTH100  (a Path would normalise odd names)
             try:
                 target.encode()
-            except UnicodeEncodeError:  # a name that is no UTF-8 cannot be handed to PyAV
+            except UnicodeEncodeError:  # a name that is not UTF-8 cannot be handed to PyAV
                 target = self._file = opener.open_binary(source.path)
         with translated(head):
             return av.open(target, options=options, metadata_errors="replace", buffer_size=_BUFFER)
@@ -145,7 +145,7 @@ def as_input_error(error: BaseException, head: bytes) -> InputError:
         if known:
             return InputError("corrupt", f"begins like {kind.title}, but its headers cannot be read")
         if kind.key in ("unknown", "text"):
-            return InputError("not_media", "neither a picture nor a video that is known")
+            return InputError("not_media", "neither an image nor a video that is known")
         return InputError("unsupported", f"holds {kind.title}, which is not read as a video")
     if isinstance(error, av.error.DecoderNotFoundError | av.error.DemuxerNotFoundError | av.error.PatchWelcomeError):
         return InputError("unsupported", "the video's format is known but there is no decoder for it")
@@ -180,7 +180,7 @@ def _check(stream: Any, limits: Limits) -> None:
         message = f"{width}×{height} pixels are more than the {limits.max_pixels:,} that are allowed (--max-pixels)"
         raise InputError("too_large", message)
     if width <= 0 or height <= 0:
-        raise InputError("corrupt", "the headers give no size of the picture; no frame could be found")
+        raise InputError("corrupt", "the headers give no size of the image; no frame could be found")
 
 
 def cut_off(path: str, format_name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Decoded frames to BGR pictures in display orientation."""
+"""Decoded frames to BGR images in display orientation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DisplayMatrix:
 
 
 class FrameConverter:
-    """Decoded frames to BGR; one scaler for the small pictures and one for the full ones (a scaler is dear to make)."""
+    """Decoded frames to BGR; one scaler for the small images and one for the full ones (a scaler is dear to make)."""
 
     def __init__(self, cover: int) -> None:
         self._cover = cover

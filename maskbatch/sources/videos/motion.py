@@ -2,7 +2,7 @@
 
 Time is divided into windows of `gate_refresh_s` (by presentation time, so that they are the same wherever a file is cut).
 The first frame of a window is always let through; each later one is compared with the last frame that was let through, and
-held back while the two are alike. A change of the whole picture (infra-red switch, lights, a bumped camera) counts as motion.
+held back while the two are alike. A change of the whole image (infra-red switch, lights, a bumped camera) counts as motion.
 
 The state of a window hangs on nothing before the window. A reader that begins inside one goes back to its beginning.
 """
@@ -16,16 +16,16 @@ import numpy.typing as npt
 from maskbatch.types import Image
 
 GRID_LONG_SIDE = 96
-"""Long side of the picture that is compared. A face that a detector finds at 640 pixels covers at least two of its pixels."""
+"""Long side of the image that is compared. A face that a detector finds at 640 pixels covers at least two of its pixels."""
 
 NOISE_LEVELS = 14.0
 """Difference (of 255) that sensor noise and compression reach; measured on flat parts of office footage."""
 
 MIN_CHANGED = 3
-"""Pixels of the small picture that must differ."""
+"""Pixels of the small image that must differ."""
 
 GLOBAL_SHIFT = 12.0
-"""Change of the median level that means another light, not somebody in the picture. Smaller ones are taken out."""
+"""Change of the median level that means another light, not somebody in the image. Smaller ones are taken out."""
 
 
 class MotionGate:

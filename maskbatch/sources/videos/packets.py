@@ -158,7 +158,7 @@ def starts_decoding(packet: bytes, nal_length: int) -> bool:
     """Whether an H.264 packet that is marked as a key frame is one: its first slice is an I slice.
 
     Streams with periodic intra refresh have no I frames behind the first; FFmpeg marks the recovery points, from which a
-    picture only builds up. (ISO/IEC 14496-10, 7.3.1 NAL unit, 7.3.3 slice header.)
+    image only builds up. (ISO/IEC 14496-10, 7.3.1 NAL unit, 7.3.3 slice header.)
 
     Args:
         packet: one access unit.

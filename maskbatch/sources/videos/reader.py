@@ -3,7 +3,7 @@
 What is read does not depend on the cut. The packet index says which frames a file holds and which of them are sampled; a
 piece reads those between its two time stamps. Within it the decoder starts afresh at every key frame (of a closed GOP), also
 where it could read on, so that a frame has met the same packets before it however the file is cut. Only what a sampled frame
-needs is decoded: packets behind the last sampled frame of a GOP are passed over, GOPs without one are jumped over.
+needs is decoded: packets behind the last sampled frame of a GOP are skipped, GOPs without one are jumped over.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def split_video(
     `unit_seconds`, ``--start``/``--end`` (parts that are not read are not cut) and the gate's refresh.
 
     Raises:
-        InputError: the file is no video that can be read.
+        InputError: the file is not a video that can be read.
     """
     whole = Piece(source, 0, 1)
     index = packet_index(source, limits, tick)
@@ -72,9 +72,9 @@ def split_video(
 class VideoReader:
     """The sampled frames of one piece, in order of presentation; a context manager and an iterable of `Frame`.
 
-    The picture of a frame is no larger than the detector needs: its long side is `cover` pixels or that of the original,
+    The image of a frame is no larger than the detector needs: its long side is `cover` pixels or that of the original,
     whichever is less. Frames that the motion gate holds back come with ``skip_detection`` set.
-    Bounded memory: one small picture per frame, a decoded frame while somebody holds it, and 26 bytes per packet of the file.
+    Bounded memory: one small image per frame, a decoded frame while somebody holds it, and 26 bytes per packet of the file.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VideoReader:
         """Nothing is opened yet. `tick` is called every few packets.
 
         Raises (from ``__enter__``):
-            InputError: the file cannot be opened, or is no video.
+            InputError: the file cannot be opened, or is not a video.
         """
         self._piece = piece
         self._sampling = sampling
