@@ -1,4 +1,4 @@
-"""The command line: one file per verb, each thin. Nothing heavy is imported until a verb runs, so that `--help` is quick."""
+"""The command line: one file per command, each thin. Nothing heavy is imported until a command runs, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("scan", "status", "summary", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
+COMMANDS = ("scan", "status", "summary", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
 EXPORT_HINT = (
     "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
     "(or `pip install ./export`)"
@@ -25,15 +25,15 @@ def _version(value: bool) -> None:
 
 
 def build_app() -> typer.Typer:
-    """The Typer application with all verbs."""
+    """The Typer application with all commands."""
     app = typer.Typer(
         name="maskbatch",
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        # The list of verbs is plain text, since rich alone takes as long to import as all else that it needs; a verb's many
+        # The list of commands is plain text, since rich alone takes as long to import as all else that it needs; a command's many
         # options are shown in panels.
-        rich_markup_mode="rich" if sys.argv[1:2] and sys.argv[1] in VERBS else None,
+        rich_markup_mode="rich" if sys.argv[1:2] and sys.argv[1] in COMMANDS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Who wore a face mask, correctly or not, when and where: images and CCTV video in, a Parquet table out.",
     )
@@ -46,15 +46,15 @@ def build_app() -> typer.Typer:
     ) -> None:
         """Who wore a face mask, correctly or not, when and where: images and CCTV video in, a Parquet table out."""
 
-    for verb in VERBS:
-        importlib.import_module(f"maskbatch.cli.{verb}").register(app)
+    for name in COMMANDS:
+        importlib.import_module(f"maskbatch.cli.{name}").register(app)
     _add_installed_commands(app)
     return app
 
 
 def _add_installed_commands(app: typer.Typer) -> None:
     """`maskbatch export …` comes from the training package's own package, where that is installed."""
-    if sys.argv[1:2] == ["export"]:  # loaded only when it is called: other verbs must not wait for it
+    if sys.argv[1:2] == ["export"]:  # loaded only when it is called: other commands must not wait for it
         for point in entry_points(group="maskbatch.commands", name="export"):
             app.add_typer(point.load(), name="export", help="Make models: data set, training, evaluation, conversion.")
             return

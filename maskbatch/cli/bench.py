@@ -18,19 +18,25 @@ def register(app: typer.Typer) -> None:
 def bench(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Images and videos as for `scan`. [default: images synthetic]"),
+        typer.Argument(metavar="PATH", help="Images and videos as for `scan`. [default: synthetic images]"),
     ] = None,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option("--workers", "-j", min=0, help="Worker processes; 0 is one per core, or one per GPU.")
+        int,
+        typer.Option(
+            "--workers",
+            "-j",
+            min=0,
+            help="Number of worker processes; 0 = auto: one per usable CPU core, or one per GPU.",
+        ),
     ] = 0,
     detector: Detector = DETECTOR,
     classifier: Classifier = CLASSIFIER,
     det_size: DetSize = DET_SIZE,
     precision: Precision = "auto",
-    every: Annotated[str, typer.Option(help="Time between the frames of a video that are looked at.")] = "1s",
-    rounds: Annotated[int, typer.Option(min=1, max=99, help="Kernels and scans are measured in turn so often.")] = 3,
-    limit: Annotated[int, typer.Option(min=1, help="Scan at most so many inputs.")] = 1000,
+    every: Annotated[str, typer.Option(help="Interval between the sampled frames of a video.")] = "1s",
+    rounds: Annotated[int, typer.Option(min=1, max=99, help="Number of rounds; kernels and scans take turns.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, help="Process at most N inputs.")] = 1000,
     seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of kernels alone in each round.")] = 5.0,
     json_out: Json = False,
 ) -> None:

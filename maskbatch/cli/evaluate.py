@@ -31,27 +31,30 @@ def evaluate(
     ],
     detector: Annotated[
         list[str] | None,
-        typer.Option("--detector", help="As for `scan`; give it again to compare. [default: retinaface]"),
+        typer.Option("--detector", help="Face detector, as for `scan`; repeat to compare. [default: retinaface]"),
     ] = None,
     classifier: Annotated[
-        str, typer.Option(help="As for `scan`; none leaves the end-to-end figures out.")
+        str, typer.Option(help="Classifier, as for `scan`; none = no end-to-end figures.")
     ] = CLASSIFIER,
     det_size: DetSize = DET_SIZE,
     part: Annotated[
         Literal["all", "train", "val", "test"],
         typer.Option(
-            help="Only this part of the data, by near-duplicate group (groups.csv); ours were trained on train."
+            help="Evaluate only this part of the data, by near-duplicate group (groups.csv); our models were trained on train."
         ),
     ] = "all",
     min_score: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Score that a scan keeps: for the confusion matrix.")
+        float,
+        typer.Option(
+            min=0.1, max=1.0, help="Detector score from which a scan keeps a face; used for the confusion matrix."
+        ),
     ] = MIN_SCORE,
     false_per_picture: Annotated[
         float, typer.Option(min=0.0, help="False alarms per image at which recall is compared.")
     ] = 1.0,
     precision: Precision = "auto",
     device: Device = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Evaluate at most N images.")] = None,
     bootstrap: Annotated[int, typer.Option(min=100, help="Draws of the paired bootstrap over images.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     out: Annotated[
@@ -62,7 +65,7 @@ def evaluate(
 ) -> None:
     """Measure detectors and the classifier on annotated images, and test whether one detector finds more than another.
 
-    Gives AP at IoU .35, .5 and .5:.95, recall by face size and class, three-class mAP, the confusion matrix, milliseconds per
+    Gives AP at IoU .35, .5 and .5:.95, recall by face size and class, mAP over the classes, the confusion matrix, milliseconds per
     image; for each pair of detectors a paired bootstrap of AP and McNemar's test of the faces found.
     """
     import json

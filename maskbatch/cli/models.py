@@ -49,7 +49,7 @@ def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `maskbatch models list`.")],
     accept_license: Annotated[
         bool,
-        typer.Option("--accept-license", help="I have read the licence, and it lets me use the model as I mean to."),
+        typer.Option("--accept-license", help="Confirm that you have read the licence and that it permits your use."),
     ] = False,
 ) -> None:
     """Download models into the cache folder, checked against their registered checksums."""
@@ -74,7 +74,7 @@ def pull(
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names to check. [default: all that are here]")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names to check. [default: all that are installed]")
     ] = None,
     json_out: Json = False,
 ) -> None:

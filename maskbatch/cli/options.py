@@ -8,10 +8,10 @@ import typer
 
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "tensorrt"],
-    typer.Option(help="auto is the best that works; any other is that one or an error."),
+    typer.Option(help="Where models run: auto = the best that works; any other fails if it is not available."),
 ]
 Detector = Annotated[str, typer.Option(help="Face detector, as for `scan`.")]
-Classifier = Annotated[str, typer.Option(help="Mask classifier, as for `scan`.")]
+Classifier = Annotated[str, typer.Option(help="Classifier, as for `scan`.")]
 DetSize = Annotated[
     int, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels (multiple of 32).")
 ]

@@ -1,4 +1,4 @@
-"""The README's reference of all verbs and options, made from the commands themselves.
+"""The README's reference of all commands and options, made from the commands themselves.
 
 ``python -m maskbatch.cli.reference`` prints it; with ``--write README.md`` it is put between the markers of that file. A test compares.
 """
@@ -11,24 +11,24 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 
-from maskbatch.cli import VERBS, build_app
+from maskbatch.cli import COMMANDS, build_app
 
 BEGIN = "<!-- reference: made by `python -m maskbatch.cli.reference --write README.md` -->"
 END = "<!-- end of reference -->"
 
 
 def reference() -> str:
-    """Markdown: a heading per verb, a table of its arguments and options."""
+    """Markdown: a heading per command, a table of its arguments and options."""
     commands: dict[str, Any] = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
     lines: list[str] = []
-    for verb in VERBS:
-        lines += _verb(f"maskbatch {verb}", commands[verb])
+    for name in COMMANDS:
+        lines += _command(f"maskbatch {name}", commands[name])
     return "\n".join(lines).strip() + "\n"
 
 
-def _verb(name: str, command: Any) -> list[str]:
+def _command(name: str, command: Any) -> list[str]:
     if hasattr(command, "commands"):
-        return [line for sub in command.commands.values() for line in _verb(f"{name} {sub.name}", sub)]
+        return [line for sub in command.commands.values() for line in _command(f"{name} {sub.name}", sub)]
     summary = " ".join(str(command.help).split("\n\n")[0].split())
     lines = [f"#### `{name}`", "", summary, "", "| option | meaning | default |", "| --- | --- | --- |"]
     for parameter in command.params:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE, Execution, Limits, Sampling
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
     from maskbatch.scanning.summary import ScanSummary
+
+_EXECUTION = Execution()
 
 # Panels of `--help`, in the order in which a user needs them.
 MODELS = "Models and faces"
@@ -46,11 +48,14 @@ def scan(
     detector: Annotated[
         str,
         typer.Option(
-            help="Face detector: retinaface, yunet, centerface, scrfd, or NAME:FILE.onnx.", rich_help_panel=MODELS
+            help="Face detector: retinaface, yunet, centerface, scrfd, or FAMILY:FILE.onnx.", rich_help_panel=MODELS
         ),
     ] = DETECTOR,
     classifier: Annotated[
-        str, typer.Option(help="Mask classifier: a registered name or an ONNX file.", rich_help_panel=MODELS)
+        str,
+        typer.Option(
+            help="Classifier: a registered name, or an ONNX file, which names its own labels.", rich_help_panel=MODELS
+        ),
     ] = CLASSIFIER,
     det_size: Annotated[
         int,
@@ -69,37 +74,40 @@ def scan(
     ] = 0,
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "int8"],
-        typer.Option(help="Model variant; auto is the fastest that the device runs well.", rich_help_panel=MODELS),
+        typer.Option(help="Model variant; auto = the fastest that runs well on the device.", rich_help_panel=MODELS),
     ] = "auto",
     every: Annotated[
         str | None,
         typer.Option(
-            help="Look at the first frame at or after each multiple of this time: 1s, 500ms, 2m. [default: 1s]",
+            help="Sample one frame per interval: the first at or after each multiple of 1s, 500ms, 2m … [default: 1s]",
             show_default=False,
             rich_help_panel=VIDEO,
         ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.0001, help="The same as frames per second of video.", rich_help_panel=VIDEO)
+        float | None,
+        typer.Option(
+            min=0.0001, help="Sample this many frames per second of video, in place of --every.", rich_help_panel=VIDEO
+        ),
     ] = None,
     keyframes: Annotated[
-        bool, typer.Option("--keyframes", help="Look at key frames only (fastest).", rich_help_panel=VIDEO)
+        bool, typer.Option("--keyframes", help="Sample key frames only (fastest).", rich_help_panel=VIDEO)
     ] = False,
-    all_frames: Annotated[bool, typer.Option("--all", help="Look at every frame.", rich_help_panel=VIDEO)] = False,
+    all_frames: Annotated[bool, typer.Option("--all", help="Process every frame.", rich_help_panel=VIDEO)] = False,
     start: Annotated[
         str | None, typer.Option(help="Begin at this time in each video: 90s, 1:30, 01:02:03.", rich_help_panel=VIDEO)
     ] = None,
     end: Annotated[str | None, typer.Option(help="End before this time in each video.", rich_help_panel=VIDEO)] = None,
     gate: Annotated[
         Literal["none", "motion"],
-        typer.Option(help="motion: frames in which nothing moves are not searched for faces.", rich_help_panel=VIDEO),
+        typer.Option(help="motion = skip frames in which nothing moves.", rich_help_panel=VIDEO),
     ] = "none",
     gate_refresh: Annotated[
         float,
         typer.Option(
-            min=0.1, help="With the gate, search at least one frame in this many seconds.", rich_help_panel=VIDEO
+            min=0.1, help="With --gate motion, process at least one frame in this many seconds.", rich_help_panel=VIDEO
         ),
-    ] = 10.0,
+    ] = Sampling().gate_refresh_s,
     track: Annotated[
         bool,
         typer.Option(
@@ -113,7 +121,8 @@ def scan(
     time_pattern: Annotated[
         str | None,
         typer.Option(
-            help="How file names tell camera and time, tried before the usual patterns.", rich_help_panel=WHEN
+            help="Pattern of camera and time in file names, tried before the built-in ones, e.g. {camera}_%Y%m%d_%H%M%S.",
+            rich_help_panel=WHEN,
         ),
     ] = None,
     start_time: Annotated[
@@ -145,12 +154,19 @@ def scan(
     ] = True,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"],
-        typer.Option(help="auto is the best that works; any other is that one or an error.", rich_help_panel=SPEED),
+        typer.Option(
+            help="Where models run: auto = the best that works; any other fails if it is not available.",
+            rich_help_panel=SPEED,
+        ),
     ] = "auto",
     workers: Annotated[
         int,
         typer.Option(
-            "--workers", "-j", min=0, help="Worker processes; 0 is one per core, or one per GPU.", rich_help_panel=SPEED
+            "--workers",
+            "-j",
+            min=0,
+            help="Number of worker processes; 0 = auto: one per usable CPU core, or one per GPU.",
+            rich_help_panel=SPEED,
         ),
     ] = 0,
     batch_size: Annotated[
@@ -158,7 +174,7 @@ def scan(
         typer.Option(
             min=0,
             max=1024,
-            help="Images per detector call, faces per classifier call; 0 = auto.",
+            help="Images per detector call and faces per classifier call; 0 = auto.",
             rich_help_panel=SPEED,
         ),
     ] = 0,
@@ -166,7 +182,7 @@ def scan(
         int,
         typer.Option(
             min=0,
-            help="Megabytes of decoded images that may wait for the models, per worker; 0 = auto.",
+            help="Megabytes of decoded images to hold ready for the models, per worker; 0 = auto.",
             rich_help_panel=SPEED,
         ),
     ] = 0,
@@ -180,7 +196,11 @@ def scan(
         ),
     ] = 0,
     executor: Annotated[
-        Literal["auto", "inline", "processes", "ray"], typer.Option(help="Where workers run.", rich_help_panel=SPEED)
+        Literal["auto", "inline", "processes", "ray"],
+        typer.Option(
+            help="Where workers run: processes of this machine, inline (this process, no isolation), or a Ray cluster.",
+            rich_help_panel=SPEED,
+        ),
     ] = "auto",
     ray_address: Annotated[
         str | None,
@@ -193,19 +213,20 @@ def scan(
     timeout: Annotated[
         float,
         typer.Option(
-            min=1.0, help="Seconds without any progress after which a worker is replaced.", rich_help_panel=SPEED
+            min=1.0, help="Replace a worker that shows no progress for this many seconds.", rich_help_panel=SPEED
         ),
-    ] = 120.0,
+    ] = _EXECUTION.timeout_s,
     max_memory: Annotated[
-        int, typer.Option(min=0, help="Megabytes at which a worker is replaced; 0 = no limit.", rich_help_panel=SPEED)
-    ] = 4096,
-    max_pixels: Annotated[
         int,
         typer.Option(
-            min=1, help="Images and frames with more pixels are refused before decoding.", rich_help_panel=SPEED
+            min=0, help="Replace a worker that uses more than this many megabytes; 0 = no limit.", rich_help_panel=SPEED
         ),
-    ] = 250_000_000,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many inputs.", rich_help_panel=OUTPUT)] = None,
+    ] = _EXECUTION.max_memory_mb,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=1, help="Refuse images and frames with more pixels, before decoding.", rich_help_panel=SPEED),
+    ] = Limits().max_pixels,
+    limit: Annotated[int | None, typer.Option(min=1, help="Process at most N inputs.", rich_help_panel=OUTPUT)] = None,
     hash_inputs: Annotated[
         bool, typer.Option("--hash", help="Record the SHA-256 of every input.", rich_help_panel=OUTPUT)
     ] = False,
@@ -214,7 +235,7 @@ def scan(
         typer.Option(
             "--dry-run",
             "-n",
-            help="Find the inputs, check models, device and output, and stop.",
+            help="Find the inputs, check models, device and output, and exit.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -224,12 +245,12 @@ def scan(
     restart: Annotated[
         bool,
         typer.Option(
-            "--restart", help="Forget the work of an interrupted run instead of continuing it.", rich_help_panel=OUTPUT
+            "--restart", help="Discard the work of an interrupted run instead of continuing it.", rich_help_panel=OUTPUT
         ),
     ] = False,
     progress: Annotated[
         Literal["auto", "bar", "text", "jsonl", "none"],
-        typer.Option(help="How progress is shown, on standard error.", rich_help_panel=OUTPUT),
+        typer.Option(help="How to show progress (on standard error).", rich_help_panel=OUTPUT),
     ] = "auto",
     json_summary: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON on standard output.", rich_help_panel=OUTPUT)
@@ -240,9 +261,11 @@ def scan(
 ) -> None:
     """Find every face in images and videos, say how it wears its mask, and write one table.
 
-    Writes RESULTS.parquet (a row per face), RESULTS.inputs.parquet (a row per input, none is lost) and RESULTS.run.json. An interrupted
-    scan continues when the same command is given again. Exit code: 0 all inputs ok, 1 fatal, 2 usage, 3 some inputs failed or
-    are partial, 130 interrupted.
+    Writes RESULTS.parquet (a row per face), RESULTS.inputs.parquet (a row per input) and RESULTS.run.json.
+
+    The same command continues an interrupted scan.
+
+    Exit codes: 0 all inputs ok, 1 fatal, 2 usage, 3 some inputs failed or are partial, 130 interrupted.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_before_start)

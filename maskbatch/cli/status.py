@@ -11,9 +11,9 @@ from maskbatch.cli.options import Json
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("status", short_help="Say what of a scan is done, what failed, what is left.", no_args_is_help=True)(
-        status
-    )
+    app.command(
+        "status", short_help="Show a scan's progress: what is done, what failed, what is left.", no_args_is_help=True
+    )(status)
 
 
 def status(
@@ -22,7 +22,7 @@ def status(
     ],
     json_out: Json = False,
 ) -> None:
-    """Say what of a scan is done, what failed and what is left, while it runs or after it was interrupted."""
+    """Show a scan's progress: what is done, what failed and what is left, while it runs or after it was interrupted."""
     import json
 
     from maskbatch.cli.reporters import printable

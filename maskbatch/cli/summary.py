@@ -29,7 +29,7 @@ def summary(
         str, typer.Option("--timezone", help="Time zone of hours and dates, as in Europe/Berlin.")
     ] = "UTC",
 ) -> None:
-    """Count people (faces, in a scan without --track) with, without and with badly worn masks, by camera and hour."""
+    """Count people (faces, in a scan without --track) by label, camera and hour: with a mask, without one, incorrectly worn."""
     from maskbatch.results.summary import summarize
 
     found = summarize(results, tuple(part.strip() for part in by.split(",") if part.strip()), timezone)
