@@ -1,6 +1,6 @@
-"""The README's reference of all commands and options, made from the commands themselves.
+"""docs/reference.md: all commands and options, made from the commands themselves.
 
-``python -m maskbatch.cli.reference`` prints it; with ``--write README.md`` it is put between the markers of that file. A test compares.
+``python -m maskbatch.cli.reference`` prints it; with ``--write FILE`` it is written there. A test compares.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import typer.main
 
 from maskbatch.cli import COMMANDS, build_app
 
-BEGIN = "<!-- reference: made by `python -m maskbatch.cli.reference --write README.md` -->"
-END = "<!-- end of reference -->"
+TITLE = """# Reference
+
+Every command with its arguments and options, made by `python -m maskbatch.cli.reference --write docs/reference.md`.
+`maskbatch COMMAND --help` shows the same, grouped.
+
+"""
 
 
 def reference() -> str:
@@ -23,14 +27,14 @@ def reference() -> str:
     lines: list[str] = []
     for name in COMMANDS:
         lines += _command(f"maskbatch {name}", commands[name])
-    return "\n".join(lines).strip() + "\n"
+    return TITLE + "\n".join(lines).strip() + "\n"
 
 
 def _command(name: str, command: Any) -> list[str]:
     if hasattr(command, "commands"):
         return [line for sub in command.commands.values() for line in _command(f"{name} {sub.name}", sub)]
     summary = " ".join(str(command.help).split("\n\n")[0].split())
-    lines = [f"#### `{name}`", "", summary, "", "| option | meaning | default |", "| --- | --- | --- |"]
+    lines = [f"## `{name}`", "", summary, "", "| option | meaning | default |", "| --- | --- | --- |"]
     for parameter in command.params:
         if parameter.name == "help":
             continue
@@ -48,16 +52,8 @@ def _command(name: str, command: Any) -> list[str]:
     return [*lines, ""]
 
 
-def with_reference(text: str) -> str:
-    """`text` with the part between the markers made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
-        readme = Path(sys.argv[2])
-        readme.write_text(with_reference(readme.read_text()))
+        Path(sys.argv[2]).write_text(reference())
     else:
         print(reference())

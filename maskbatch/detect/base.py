@@ -186,6 +186,12 @@ class LetterboxDetector:
             preparation=self._prepare,
         )
 
+    def with_reader(self, wrap: Callable[[Reader], Reader]) -> LetterboxDetector:
+        """The same detector with its reader wrapped by another, for families that read as one of ours does and then differ."""
+        other = self.with_min_score(self._min_score)
+        other._reader = wrap(self._reader)
+        return other
+
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """See `Detector.detect`."""
         found: list[Detections | None] = [None] * len(images)
