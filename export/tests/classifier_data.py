@@ -1,4 +1,4 @@
-"""Small data sets of drawn faces, for tests of the classifier's workshop: real files, simple enough to learn in seconds."""
+"""Small data sets of drawn faces, for tests of the classifier's training package: real files, simple enough to learn in seconds."""
 
 from __future__ import annotations
 

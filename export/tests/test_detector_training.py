@@ -1,4 +1,4 @@
-"""Assignment, losses and the training step. Needs PyTorch, which is not among the workshop's dependencies."""
+"""Assignment, losses and the training step. Needs PyTorch, which is not among the training package's dependencies."""
 
 from __future__ import annotations
 

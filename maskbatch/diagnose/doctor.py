@@ -202,8 +202,8 @@ def _joined(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _uv(verb: str) -> str:
-    return f"uv pip {verb} --python {sys.executable}"
+def _uv(action: str) -> str:
+    return f"uv pip {action} --python {sys.executable}"
 
 
 def _install(package: str) -> str:

@@ -16,7 +16,7 @@ import typer
 from face_rows import result_row
 from typer.testing import CliRunner
 
-from maskbatch.cli import summary as verb
+from maskbatch.cli import summary as command
 from maskbatch.errors import UsageError
 from maskbatch.results.schema import RESULTS
 from maskbatch.results.summary import summarize
@@ -157,7 +157,7 @@ def test_wrong_key_zone_or_file_is_a_usage_error(untracked: str, tmp_path: Path)
 
 def run(*arguments: str) -> str:
     app = typer.Typer()
-    verb.register(app)
+    command.register(app)
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == 0, result.output
     return result.output

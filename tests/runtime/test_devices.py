@@ -25,7 +25,7 @@ def test_cpu_is_always_there() -> None:
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 @pytest.mark.skipif(HAS_CUDA_RUNTIME, reason="the GPU runtime is installed: CUDA may really be had")
-def test_gpu_that_was_asked_for_and_is_not_there_stops_with_the_mend(name: str) -> None:
+def test_gpu_that_was_asked_for_and_is_not_there_stops_with_the_fix(name: str) -> None:
     with pytest.raises(DeviceError, match=r"was asked for but cannot be used: .*--extra gpu") as error:
         resolve_device(name)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
