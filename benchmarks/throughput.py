@@ -28,7 +28,7 @@ import worksets
 from report import write_report
 
 from maskbatch.config import Execution, ModelSettings, Sampling, ScanConfig
-from maskbatch.diagnose.bench.compare import Comparison, machine
+from maskbatch.diagnose.bench.compare import SpeedComparison, machine
 from maskbatch.diagnose.bench.kernels import KernelBench, spread
 from maskbatch.diagnose.bench.runs import ScanRun, run_scan
 from maskbatch.pipeline.models import model_identity, pin_models
@@ -55,7 +55,7 @@ class Measured:
 
     work_set: worksets.WorkSet
     sources: list[Source]
-    comparison: Comparison
+    comparison: SpeedComparison
     one_core: list[ScanRun] = field(default_factory=list)
     one_worker: list[ScanRun] = field(default_factory=list)
     variants: dict[str, list[ScanRun]] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Bench:
     def _measured(self, work_set: worksets.WorkSet) -> Measured:
         sources = list(discover([str(work_set.path)]).sources)
         workers = self._config.execution.workers
-        return Measured(work_set, spread(sources, len(sources)), Comparison(min(workers, os.cpu_count() or 1)))
+        return Measured(work_set, spread(sources, len(sources)), SpeedComparison(min(workers, os.cpu_count() or 1)))
 
     def _round(self, measured: Measured) -> None:
         name = measured.work_set.name

@@ -25,7 +25,7 @@ DETECTOR = MASK.detector
 CLASSIFIER = MASK.classifier
 DET_SIZE = 640
 MIN_SCORE = 0.4
-"""Detector score from which a scan keeps a face, where nothing else is said; an evaluation judges "as in a scan" by the same."""
+"""Detector score from which a scan keeps a face, unless another is given; an evaluation "as in a scan" uses the same."""
 STRIDE = 32
 """The detector's input has sides that are multiples of this."""
 

@@ -48,7 +48,7 @@ INPUT_ERROR_CODES: tuple[str, ...] = get_args(InputErrorCode)
 
 
 class MaskbatchError(Exception):
-    """Base of all errors that are a person's to fix. ``str(error)`` is one sentence with what to do."""
+    """Base of all errors that a person can fix. ``str(error)`` is one sentence with what to do."""
 
     exit_code = EXIT_FATAL
 

@@ -40,10 +40,10 @@ def make_detector(config: ModelSettings, device: Device, batch_size: int = 0) ->
     session = open_session(
         model, device, batch_size=batch_size or device.detector_batch, free_shapes=family.free_shapes
     )
-    return family.make(model.name, session, _honoured(model, session, buckets, family), config.min_score)
+    return family.make(model.name, session, _buckets_of_file(model, session, buckets, family), config.min_score)
 
 
-def _honoured(
+def _buckets_of_file(
     model: ModelFile, session: OnnxSession, buckets: tuple[Bucket, ...], family: DetectorFamily
 ) -> tuple[Bucket, ...]:
     """The buckets, or the one shape that the file was exported with."""

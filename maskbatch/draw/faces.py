@@ -25,7 +25,7 @@ class Style:
 
     Attributes:
         boxes: boxes, labels and confidences are drawn.
-        redact: every face is made unrecognisable for good, before anything is drawn.
+        redact: every face is made permanently unrecognisable, before anything is drawn.
         quality: of the JPEG files that are written, 1 to 100.
         task: how each label looks.
     """
@@ -76,7 +76,7 @@ def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Sequ
         _draw_boxes(image, faces, style.task)
 
 
-# A face is at most so many averaged cells wide after redaction: too few to recognise anyone, or to compute a face back.
+# A face is at most this many averaged cells wide after redaction: too few to recognise anyone, or to compute a face back.
 _CELLS = 5
 _REDACT_MARGIN = 0.2
 

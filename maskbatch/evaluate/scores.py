@@ -24,7 +24,7 @@ _OTHERS = ("missed", "no face")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many."""
+    """Hits out of a total."""
 
     hits: int
     total: int

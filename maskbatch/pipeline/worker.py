@@ -24,7 +24,7 @@ from maskbatch.pipeline.decode import Decoded, Decoder, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
 from maskbatch.runtime.opencv import OneOpenCVThread
-from maskbatch.sources.videos.packets import no_tick
+from maskbatch.sources.videos.packets import ignore_tick
 from maskbatch.sources.videos.reader import split_video
 from maskbatch.types import (
     Detections,
@@ -41,7 +41,7 @@ from maskbatch.types import (
 )
 
 SAMPLES_PER_PIECE = 20
-"""A part of a video holds so many sampled frames at least, as far as the video is long enough: a part costs a receipt."""
+"""A part of a video holds at least this many sampled frames, as far as the video is long enough: a part costs a receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class UnitRun:
                 self._decoder.results[owner].classify_s += spent / len(owners)
 
 
-def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = no_tick) -> tuple[Piece, ...]:
+def cut_video(source: Source, config: ScanConfig, tick: Callable[[], None] = ignore_tick) -> tuple[Piece, ...]:
     """The parts in which a video is worked on; raises InputError."""
     seconds = config.execution.unit_seconds
     if config.sampling.mode == "every":

@@ -65,7 +65,7 @@ class DatasetWriter:
         schema: of the rows, with metadata; `camera` is left out of the files.
         generation: how the names of the files begin.
         file_rows: rows per file at most.
-        held_rows: when so many rows wait, the largest partition is written early.
+        held_rows: when this many rows wait, the largest partition is written early.
     """
 
     def __init__(

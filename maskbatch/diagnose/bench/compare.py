@@ -19,7 +19,7 @@ from maskbatch.types import Source
 
 
 @dataclass(slots=True)
-class Comparison:
+class SpeedComparison:
     """The rounds of one set of inputs."""
 
     cores: int
@@ -88,7 +88,7 @@ def compare(
     rounds: int = 3,
     kernel_s: float = 5.0,
     told: Callable[[str], None] = lambda _text: None,
-) -> Comparison:
+) -> SpeedComparison:
     """Measure one set of inputs.
 
     Args:
@@ -102,7 +102,7 @@ def compare(
         told: progress, a line at a time.
     """
     workers = config.execution.workers or os.cpu_count() or 1
-    result = Comparison(min(workers, os.cpu_count() or 1))
+    result = SpeedComparison(min(workers, os.cpu_count() or 1))
     bench = KernelBench(config, device)
     mixed = spread(sources, len(sources))
     bench.measure(mixed[:2], 0.0)  # the first pass of a model allocates its memory

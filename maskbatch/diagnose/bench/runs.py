@@ -60,15 +60,15 @@ def run_scan(paths: Sequence[Path | str], options: Sequence[str] = ()) -> ScanRu
     """Scan into a folder that is removed afterwards.
 
     Raises:
-        WorkerError: the scan ended with an error; carries what it said.
+        WorkerError: the scan ended with an error; carries its message.
     """
     with tempfile.TemporaryDirectory(prefix="maskbatch-bench-") as folder:
-        out, said = Path(folder, "results.parquet"), Path(folder, "said")
+        out, log = Path(folder, "results.parquet"), Path(folder, "stderr")
         command = [*COMMAND, "scan", *map(str, paths), "--out", str(out), "--json", "--progress", "none", *options]
         before = os.times()
         started = time.perf_counter()
         watched = _Watched()
-        with said.open("wb") as errors, tempfile.TemporaryFile() as answer:
+        with log.open("wb") as errors, tempfile.TemporaryFile() as answer:
             with subprocess.Popen(command, stdout=answer, stderr=errors) as process:
                 while process.poll() is None:
                     _watch(process.pid, out, watched, started)
@@ -76,7 +76,7 @@ def run_scan(paths: Sequence[Path | str], options: Sequence[str] = ()) -> ScanRu
             whole_s = time.perf_counter() - started
             after = os.times()
             if process.returncode not in (EXIT_OK, EXIT_SOME_FAILED):
-                raise WorkerError(f"the scan failed: {said.read_text(errors='replace').strip()}")
+                raise WorkerError(f"the scan failed: {log.read_text(errors='replace').strip()}")
             answer.seek(0)
             summary = json.load(answer)
     cpu_s = after.children_user - before.children_user + after.children_system - before.children_system

@@ -114,7 +114,7 @@ class WorkerHost(Protocol[WorkerT]):
         """Whether a worker can be given a unit, as far as is known."""
 
     def messages(self, workers: Sequence[WorkerT], timeout_s: float) -> Iterator[tuple[WorkerT, Message]]:
-        """What has been said; waits for the first message no longer than the time-out."""
+        """What the workers report; waits for the first message no longer than the time-out."""
 
     def observe(self, worker: WorkerT) -> Observation | None:
         """What is seen of a worker, or None where nothing is known yet."""

@@ -103,7 +103,7 @@ def _main(connection: Connection, board: Any, preload: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     if preload:
-        with contextlib.suppress(Exception):  # said by whoever needs it
+        with contextlib.suppress(Exception):  # reported by whoever needs it
             importlib.import_module(preload)
     from maskbatch.jobs.executors.processes import serve
 

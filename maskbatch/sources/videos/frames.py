@@ -50,7 +50,7 @@ class DisplayMatrix:
 
 
 class FrameConverter:
-    """Decoded frames to BGR; one scaler for the small images and one for the full ones (a scaler is dear to make)."""
+    """Decoded frames to BGR; one scaler for the small images and one for the full ones (a scaler is expensive to make)."""
 
     def __init__(self, cover: int) -> None:
         self._cover = cover

@@ -16,7 +16,7 @@ from maskbatch.sources.videos.packets import MAX_FAILURES, Bools, PacketIndex
 
 _READ_ON = {"mov": 48, "matroska": 128, "avi": 48}
 _READ_ON_UNINDEXED = 1500
-"""Packets that are read rather than jumped over: about the cost of a seek, which is dear without an index."""
+"""Packets that are read rather than jumped over: about the cost of a seek, which is expensive without an index."""
 
 _PASSES_OVER_NONREF = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
 """Codecs whose decoders leave out frames that no other refers to without any effect on the others."""
@@ -31,7 +31,7 @@ class Run:
     leads: bool  # whether leading frames behind the first key frame are decoded too
 
 
-def passes_over_nonref(codec: Any) -> bool:
+def skips_nonref(codec: Any) -> bool:
     """Whether leaving out frames that no other refers to changes no other frame.
 
     In H.265 "no other" means: of the same temporal layer, so there must be only one (ISO/IEC 23008-2, table 7-1).

@@ -36,7 +36,7 @@ _TICK_EVERY = 64
 _CACHED = 2
 
 
-def no_tick() -> None:
+def ignore_tick() -> None:
     """Nobody watches."""
 
 
@@ -95,7 +95,7 @@ class PacketIndex:
 _cache: OrderedDict[tuple[str, str], PacketIndex] = OrderedDict()
 
 
-def packet_index(source: Source, limits: Limits, tick: Callable[[], None] = no_tick) -> PacketIndex:
+def packet_index(source: Source, limits: Limits, tick: Callable[[], None] = ignore_tick) -> PacketIndex:
     """The index of a video; that of the last files is kept, since a worker often gets several pieces of one file.
 
     Raises:

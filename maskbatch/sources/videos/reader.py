@@ -22,19 +22,19 @@ import numpy as np
 from maskbatch.config import Limits, Sampling
 from maskbatch.sources.videos.containers import OpenVideo
 from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
-from maskbatch.sources.videos.gops import Packets, Run, passes_over_nonref, patient, runs
+from maskbatch.sources.videos.gops import Packets, Run, skips_nonref, patient, runs
 from maskbatch.sources.videos.motion import MotionGate
-from maskbatch.sources.videos.packets import MAX_FAILURES, Bools, no_tick, packet_index
+from maskbatch.sources.videos.packets import MAX_FAILURES, Bools, ignore_tick, packet_index
 from maskbatch.sources.videos.sampling import RunningSampler, bounds, chosen
 from maskbatch.types import Frame, Piece, PieceResult, Problem, Source, with_range
 
 MIN_PIECES = 64
 MIN_PIECE_S = 10.0
-"""A video is cut into so many pieces at least, unless they were shorter than this."""
+"""A video is cut into at least this many pieces, unless they were shorter than this."""
 
 
 def split_video(
-    source: Source, sampling: Sampling, unit_seconds: float, limits: Limits, tick: Callable[[], None] = no_tick
+    source: Source, sampling: Sampling, unit_seconds: float, limits: Limits, tick: Callable[[], None] = ignore_tick
 ) -> tuple[Piece, ...]:
     """Cut a video at key frames into time ranges of about `unit_seconds`, shorter ones where the video is short.
 
@@ -78,7 +78,7 @@ class VideoReader:
     """
 
     def __init__(
-        self, piece: Piece, sampling: Sampling, limits: Limits, cover: int, tick: Callable[[], None] = no_tick
+        self, piece: Piece, sampling: Sampling, limits: Limits, cover: int, tick: Callable[[], None] = ignore_tick
     ) -> None:
         """Nothing is opened yet. `tick` is called every few packets.
 
@@ -164,7 +164,7 @@ class VideoReader:
             self._video.close()
         self._video = OpenVideo(self._piece.source, self._limits)
         self._packets = Packets(self._video, self._index, self._tick)
-        self._lean = passes_over_nonref(self._video.stream.codec_context)
+        self._lean = skips_nonref(self._video.stream.codec_context)
 
     def _frame(self, ordinal: int, pts: int, picture: Any) -> Frame:
         matrix = DisplayMatrix.of(picture)
