@@ -9,10 +9,10 @@
     │   └── SettingsChangedError    the work folder was made with other settings or models
     ├── OutputError                 the output cannot be written (no permission, disk full, lost folder)   (exit 1)
     │   └── LockedError             another run is writing this output
-    ├── ModelError                  a model file is missing, broken, unsafe or has the wrong sum           (exit 1)
-    ├── DeviceError                 the device that was asked for cannot be had                            (exit 1)
+    ├── ModelError                  a model file is missing, broken, unsafe or has the wrong checksum      (exit 1)
+    ├── DeviceError                 the device that was asked for is not available                         (exit 1)
     ├── MissingExtraError           an optional part is not installed; says how to install it              (exit 1)
-    ├── WorkerError                 the workers cannot go on                                               (exit 1)
+    ├── WorkerError                 the workers cannot continue                                            (exit 1)
     └── InputError                  one input cannot be read; becomes a row, never stops a run             (exit 3)
 
 Exit codes: 0 all inputs ok, 1 fatal, 2 usage, 3 finished but some inputs failed or are partial, 130 interrupted.

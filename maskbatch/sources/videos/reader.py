@@ -22,7 +22,7 @@ import numpy as np
 from maskbatch.config import Limits, Sampling
 from maskbatch.sources.videos.containers import OpenVideo
 from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
-from maskbatch.sources.videos.gops import Packets, Run, skips_nonref, patient, runs
+from maskbatch.sources.videos.gops import Packets, Run, patient, runs, skips_nonref
 from maskbatch.sources.videos.motion import MotionGate
 from maskbatch.sources.videos.packets import MAX_FAILURES, Bools, ignore_tick, packet_index
 from maskbatch.sources.videos.sampling import RunningSampler, bounds, chosen
