@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    models = typer.Typer(no_args_is_help=True, help="See, download and check models.")
+    models = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
     models.command("list")(list_models)
     models.command("pull", no_args_is_help=True)(pull)
     models.command("verify")(verify)
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def list_models(
     json_out: Json = False,
 ) -> None:
-    """List the registered models: what they are for, their licence, and whether they are here."""
+    """List the registered models: what they are for, their licence, and whether they are installed."""
     from maskbatch.models import all_entries
 
     entries = all_entries()
@@ -36,7 +36,7 @@ def list_models(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "role", "here", "size", "licence", "purpose", box=None, pad_edge=False)
+    table = Table("name", "role", "installed", "size", "licence", "purpose", box=None, pad_edge=False)
     for entry in entries:
         size = f"{entry.size / 1e6:.1f} MB"
         table.add_row(entry.name, entry.role, _where(entry), size, entry.licence, entry.purpose)
@@ -78,7 +78,7 @@ def verify(
     ] = None,
     json_out: Json = False,
 ) -> None:
-    """Compare model files with their registered SHA-256 sums; exit code 1 if one is missing or differs."""
+    """Compare model files with their registered SHA-256 checksums; exit code 1 if one is missing or differs."""
     from maskbatch.errors import EXIT_FATAL, UsageError
     from maskbatch.models import all_entries, entry_path
     from maskbatch.models.registry import check_entry

@@ -143,7 +143,7 @@ def _unpack(entry: Entry, answer: BinaryIO, out: IO[bytes], progress: Progress |
 
 
 def _check(entry: Entry, path: Path) -> None:
-    """Compare the sum of what was written."""
+    """Compare the checksum of what was written."""
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != entry.sha256:

@@ -1,4 +1,4 @@
-"""Refresh the sizes and sums of the packaged model files: ``python -m maskbatch.models.register [--check]``.
+"""Refresh the sizes and checksums of the packaged model files: ``python -m maskbatch.models.register [--check]``.
 
 Run after a model was trained and its ONNX file replaced; a test holds the files and the list together.
 """

@@ -146,9 +146,9 @@ def packaged_entries() -> tuple[Entry, ...]:
 
 
 @lru_cache(maxsize=4)
-def _read_packaged(sums: Path, mtime_ns: int) -> tuple[Entry, ...]:
+def _read_packaged(checksums: Path, mtime_ns: int) -> tuple[Entry, ...]:
     try:
-        listed = json.loads(sums.read_text(encoding="utf-8"))
+        listed = json.loads(checksums.read_text(encoding="utf-8"))
         entries = []
         for name, values in listed.items():
             base = base_name(name)
@@ -158,7 +158,7 @@ def _read_packaged(sums: Path, mtime_ns: int) -> tuple[Entry, ...]:
             size, digest = int(values["size"]), str(values["sha256"])
             entries.append(Entry(name, family, note, "Apache-2.0", f"{name}.onnx", size, digest))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{sums} is missing or broken ({error!r}): reinstall maskbatch") from None
+        raise ModelError(f"{checksums} is missing or broken ({error!r}): reinstall maskbatch") from None
     return tuple(entries)
 
 
