@@ -151,7 +151,7 @@ def test_views_of_larger_arrays_are_read_right(detector: Detector, face_photo: I
     [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)],
 )
 def test_what_is_no_picture_is_refused(detector: Detector, image: Image) -> None:
-    with pytest.raises(ValueError, match="expected a picture"):
+    with pytest.raises(ValueError, match="expected an image"):
         detector.detect([image])
 
 

@@ -108,7 +108,7 @@ def test_bad_data_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("no data")
     with pytest.raises(UsageError, match="is not a folder of annotated images"):
         read_truth(tmp_path / "notes.md")
-    with pytest.raises(UsageError, match="holds no annotated pictures"):
+    with pytest.raises(UsageError, match="holds no annotated images"):
         read_truth(tmp_path)
     write_voc(tmp_path, 1)
     (tmp_path / "annotations" / "000.xml").write_text("<annotation><object>")
