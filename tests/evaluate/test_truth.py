@@ -120,7 +120,7 @@ def test_bad_data_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not readable as Pascal VOC"):
         read_truth(tmp_path)
     (tmp_path / "annotations" / "000.xml").rename(tmp_path / "annotations" / "lost.xml")
-    with pytest.raises(UsageError, match="has no picture"):
+    with pytest.raises(UsageError, match="has no image"):
         read_truth(tmp_path)
     (tmp_path / "boxes.json").write_text("[1, 2]")
     with pytest.raises(UsageError, match="not readable as WIDER"):
