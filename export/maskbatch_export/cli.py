@@ -9,9 +9,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from maskbatch.errors import MissingExtraError, UsageError
+from maskbatch.errors import MissingExtraError
 from maskbatch_export.classifier.cli import app as classifier
 from maskbatch_export.detector.cli import app as detector
+from maskbatch_export.moved import add_moved
 
 
 @contextlib.contextmanager
@@ -57,15 +58,4 @@ MOVED = {
 """Commands of the first edition → what they are called now."""
 
 
-def _moved(old: str, new: str) -> None:
-    @app.command(
-        old,
-        hidden=True,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    )
-    def moved(_context: typer.Context) -> None:
-        raise UsageError(f"`maskbatch export {old}` is now `maskbatch export {new}` (see its --help)")
-
-
-for _old, _new in MOVED.items():
-    _moved(_old, _new)
+add_moved(app, "maskbatch export", MOVED)

@@ -12,6 +12,7 @@ import typer
 
 from maskbatch.config import MIN_SCORE
 from maskbatch.errors import MissingExtraError, UsageError
+from maskbatch_export.moved import add_moved
 
 app = typer.Typer(
     no_args_is_help=True, help="Make the face detector: train, evaluate, convert, quantize, average, stats, speed."
@@ -21,18 +22,7 @@ MOVED = {"export": "convert", "quantise": "quantize", "half": "quantize --varian
 """Commands of the first edition → what they are called now."""
 
 
-def _moved(old: str, new: str) -> None:
-    @app.command(
-        old,
-        hidden=True,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    )
-    def moved(_context: typer.Context) -> None:
-        raise UsageError(f"`maskbatch export detector {old}` is now `maskbatch export detector {new}` (see its --help)")
-
-
-for _old, _new in MOVED.items():
-    _moved(_old, _new)
+add_moved(app, "maskbatch export detector", MOVED)
 
 
 class Variant(enum.StrEnum):
