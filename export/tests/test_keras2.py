@@ -108,7 +108,7 @@ def test_models_of_keras_2_say_the_same_after_the_command(
 
     data = write_set(tmp_path / "faces", 1)
     out = tmp_path / "old.onnx"
-    arguments = ["convert", str(written / file), "--out", str(out), "--data", str(data), *options]
+    arguments = ["classifier", "convert", str(written / file), "--out", str(out), "--data", str(data), *options]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "parity on 3 crops" in done.output
     name = "sequential" if file == "saved" else Path(file).stem

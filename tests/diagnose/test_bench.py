@@ -51,6 +51,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_what_stands_before_the_workers_start_imports_nothing_heavy() -> None:
+    # NumPy starts threads, and a fork server with threads answers a signal in its children late or never.
+    code = (
+        "import maskbatch.cli.scan, maskbatch.jobs.executors.warm_pool, maskbatch.runtime.cpu, sys;"
+        "print([m for m in ('numpy', 'pyarrow', 'cv2', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_needs_little_processor_time() -> None:
     """0.3 s is the promise; processor time is what a busy machine cannot falsify, and the best of several runs is ours."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from maskbatch.jobs.executors.base import Executor
+from typing import TYPE_CHECKING
+
 from maskbatch.registry import Registry
+
+if TYPE_CHECKING:  # the command line starts its workers before it imports anything heavy (`warm_pool`)
+    from maskbatch.jobs.executors.base import Executor
 
 EXECUTORS: Registry[type[Executor]] = Registry(
     "executor",
