@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskbatch.detect.letterbox import Bucket, fit, make_buckets, paste, scaled_size
@@ -72,13 +72,15 @@ def test_one_fixed_oblong_shape_takes_pictures_of_the_other_orientation() -> Non
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 99))
+@example(253, 421, 0)
 def test_picture_is_scaled_whole_and_the_rest_is_black(height: int, width: int, seed: int) -> None:
     bucket = fit(height, width, make_buckets(320))
     image = np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
     canvas = np.full((bucket.height, bucket.width, 3), 77, np.uint8)  # left over from another picture
     scale_x, scale_y = paste(image, canvas)
     wide, tall = round(scale_x * width), round(scale_y * height)
-    assert max(wide, tall) == 320
+    # The bucket's short side is a multiple of 32: an image whose own is a fraction of a pixel more loses one pixel of the long side.
+    assert max(wide, tall) in (319, 320)
     np.testing.assert_array_equal(canvas[:tall, :wide], cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR))
     assert not canvas[tall:].any()
     assert not canvas[:, wide:].any()
