@@ -26,12 +26,16 @@ Status = Literal["ok", "partial", "error"]
 class Problem:
     """What is wrong with an input: the columns ``status``, ``error`` and ``message`` of the inputs table.
 
-    ``status`` may be ``ok`` for a remark on an input that was read as intended (first frame of an animation).
+    ``status`` may be ``ok`` for a remark on an input that was read as intended.
+
+    Attributes:
+        frames_left: frames or pages of the file that were not looked at because of it.
     """
 
     status: Status
     error: InputErrorCode | None
     message: str
+    frames_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Frame:
         pts: presentation time stamp in `time_base`; None for images.
         problem: a partial decode or a remark (truncated tail shown grey, first frame of an animation …).
         skip_detection: the motion gate found nothing new; the frame is counted, not detected.
+        taken_at: when an image was taken by its Exif, ISO 8601, mostly without an offset.
     """
 
     image: Image
@@ -113,6 +118,7 @@ class Frame:
     time_base: Fraction | None = None
     problem: Problem | None = None
     skip_detection: bool = False
+    taken_at: str | None = None
 
     @property
     def scale(self) -> float:
@@ -206,6 +212,8 @@ class PieceResult:
     duration_s: float | None = None
     started_at: float | None = None
     """Wall clock of the first frame (POSIX seconds) as the container's metadata has it."""
+    taken_at: str | None = None
+    """The same of an image, as its Exif has it: mostly without an offset, so that the merge reads it in the zone that is asked for."""
     clock_zero_s: float = 0.0
     """`time_s` at the start of the recording: not 0 in containers whose clock starts anywhere (MPEG-TS)."""
     decode_s: float = 0.0

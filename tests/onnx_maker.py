@@ -133,10 +133,12 @@ def red_detector(cell: int = 32) -> bytes:
     return model(graph(nodes, inputs, outputs, [weights, scale]), {"family": "red"})
 
 
-def share_classifier(labels: Sequence[str], size: int = 128, name_labels: bool = True) -> bytes:
+def share_classifier(
+    labels: Sequence[str], size: int = 128, name_labels: bool = True, normalized: bool = True
+) -> bytes:
     """Uint8 crops N×S×S×3 → a probability per label: shares of the mean blue, green, red (and, for four labels, of 64).
 
-    Exact in the sense of `red_detector` but for one division.
+    Exact in the sense of `red_detector` but for one division. Not `normalized`, the outputs are the amounts themselves, no probabilities.
     """
     count = len(labels)
     rows = [[1.0 if column == row else 0.0 for column in range(count)] for row in range(3)]
@@ -153,6 +155,8 @@ def share_classifier(labels: Sequence[str], size: int = 128, name_labels: bool =
         node("ReduceSum", ["amounts", "axis"], ["total"], int_attribute("keepdims", 1)),
         node("Div", ["amounts", "total"], ["probabilities"]),
     ]
+    if not normalized:
+        nodes = [*nodes[:3], node("Add", ["mixed", "bias"], ["probabilities"])]
     axis = number(1, 1) + number(2, INT64) + message(8, "axis") + message(9, struct.pack("<q", 1))
     initializers = [
         float_tensor("mix", [value for row in rows for value in row], [3, count]),

@@ -18,9 +18,9 @@ import maskbatch
 from maskbatch.tasks.mask import LABELS
 
 GOLDEN = {
-    "pictures": "18310bf87219a798812694fa00fcc190faf6346f92a0ad5588bde8e0c94b2474",
-    "tracked": "c18e6be312d75ebc0896e31dab6dc7ba01607e0b6aa2249443607b41902e654b",
-    "data set": "8d5091a5c8eca20c9039dcc373fa47451ec39c153bfb6fdcb7197cda6fd6f998",
+    "pictures": "11a615fa1de0d1ed3264f305d327fa0dc441168029118ed279c67319aa3d9860",
+    "tracked": "3bc961d99bc939284d41b16fafb986dab63e4b9814446558f960d0512e6932a7",
+    "data set": "23a7eb99b99893a58109adb4688cb110d4ee10c277304d56f393cd88879f4ac2",
 }
 
 

@@ -41,6 +41,7 @@ class FaceClassifier:
             raise ModelError(f"model {session.name} has a context that is not a number in its metadata") from None
         self.batch_size = session.batch_size
         self._batch = np.zeros((self.batch_size, self.size, self.size, 3), np.uint8)
+        self._checked = False
         self.labels = classifier_labels(session.metadata, session.output_size, session.name)
 
     @property
@@ -76,8 +77,20 @@ class FaceClassifier:
                     f"model {self.name} gives {list(probabilities.shape)} for {self.batch_size} faces, not a probability for each of "
                     f"the labels {', '.join(self.labels)}"
                 )
+            if not self._checked:
+                self._check(probabilities[: len(found) - start])
             found[start : start + self.batch_size] = probabilities[: len(found) - start]
         return found
+
+    def _check(self, outputs: Floats) -> None:
+        """Refuse, at the first batch, a model whose outputs for its faces (padding aside) are something else than probabilities."""
+        low, high, total = float(outputs.min()), float(outputs.max()), float(outputs.sum(axis=1).mean())
+        if not (low >= -1e-3 and high <= 1 + 1e-3 and abs(total - 1) <= 0.02):
+            raise ModelError(
+                f"the outputs of model {self.name} are not probabilities (from {low:.3g} to {high:.3g}, adding up to {total:.3g}); "
+                "convert it with `maskbatch export classifier convert … --softmax`"
+            )
+        self._checked = True
 
     def warm_up(self) -> None:
         """Run the one shape once."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -72,19 +73,29 @@ def _add_installed_commands(app: typer.Typer) -> None:
 
 def main() -> None:
     """Entry point of the `maskbatch` command."""
-    from maskbatch.errors import EXIT_INTERRUPTED, MaskbatchError
+    from maskbatch.cli.streams import guarded_streams
+    from maskbatch.errors import EXIT_FATAL, EXIT_INTERRUPTED, MaskbatchError
 
     try:
-        build_app()()
+        with guarded_streams():
+            build_app()()
     except MaskbatchError as error:
-        from maskbatch.cli.reporters import printable
-
-        typer.echo(
-            printable(f"error: {error}"), err=True
-        )  # it may name a file, and a file's name must not steer a terminal
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _fail("interrupted", EXIT_INTERRUPTED, prefix="")
     except BrokenPipeError:  # `maskbatch … | head`
         sys.exit(0)
+    except UnicodeError as error:
+        _fail(f"a name or a text cannot be written or read in this environment's encoding: {error}", EXIT_FATAL)
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror or error}{name}", EXIT_FATAL)
+
+
+def _fail(message: str, code: int, prefix: str = "error: ") -> NoReturn:
+    from maskbatch.cli.reporters import printable
+
+    # It may name a file, and a file's name must not steer a terminal.
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(printable(f"{prefix}{message}"), err=True)
+    sys.exit(code)

@@ -37,6 +37,8 @@ def demo(
     from maskbatch.errors import UsageError
 
     media, out, annotated = folder / "media", folder / "results.parquet", folder / "annotated"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not (media / "one/no_mask.jpg").exists():
         raise UsageError(f"{folder} exists and is not the demo's; name a new folder")
     make_demo_media(media)

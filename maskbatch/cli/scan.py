@@ -227,6 +227,17 @@ def scan(
         typer.Option(min=1, help="Refuse images and frames with more pixels, before decoding.", rich_help_panel=SPEED),
     ] = Limits().max_pixels,
     limit: Annotated[int | None, typer.Option(min=1, help="Process at most N inputs.", rich_help_panel=OUTPUT)] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-L", help="Enter linked folders too.", rich_help_panel=OUTPUT)
+    ] = False,
+    sniff: Annotated[
+        bool,
+        typer.Option(
+            "--sniff",
+            help="Also scan files without a known extension, if their content is an image or a video.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     hash_inputs: Annotated[
         bool, typer.Option("--hash", help="Record the SHA-256 of every input.", rich_help_panel=OUTPUT)
     ] = False,
@@ -300,7 +311,16 @@ def scan(
     reporter = make_reporter("none" if quiet else progress)
     try:
         summary = run_scan(
-            paths, out, config, overwrite=overwrite, restart=restart, limit=limit, dry_run=dry_run, reporter=reporter
+            paths,
+            out,
+            config,
+            overwrite=overwrite,
+            restart=restart,
+            limit=limit,
+            dry_run=dry_run,
+            follow=follow,
+            sniff=sniff,
+            reporter=reporter,
         )
     except KeyboardInterrupt:
         typer.echo(INTERRUPTED, err=True)

@@ -8,6 +8,9 @@ from maskbatch.cli.reporters import clock
 from maskbatch.config import Sampling, ScanConfig
 from maskbatch.scanning.summary import ScanSummary
 
+SHOWN_MESSAGES = 3
+"""Of what is said of inputs, this many kinds are shown, the most frequent first."""
+
 SHORT_RUN_S = 5.0
 """Of a shorter run the share of the ceiling would tell about its start and end, not about its speed."""
 
@@ -16,15 +19,20 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     """What a person wants to know when a scan has ended, most important first."""
     media = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary.media.items()))
     if summary.dry_run:
-        yield f"dry run: {summary.inputs} inputs ({media or 'none'}), {summary.ignored} other files ignored"
+        yield f"dry run: {summary.inputs} inputs ({media or 'none'}){ignored_files(summary)}"
         yield f"would run on {summary.device} ({summary.provider}) with {summary.workers} workers; nothing was written"
         return
     labels = ", ".join(f"{label} {count}" for label, count in summary.labels.items())
     yield f"{summary.faces} faces ({labels})"
     status = ", ".join(f"{count} {name}" for name, count in summary.status.items())
-    yield f"{summary.inputs} inputs ({media or 'none'}): {status}" + (
-        f"; {summary.ignored} other files ignored" if summary.ignored else ""
-    )
+    yield f"{summary.inputs} inputs ({media or 'none'}): {status}{ignored_files(summary)}"
+    if not summary.inputs:
+        yield "nothing to scan: no file there is an image or a video by its name (--sniff looks into the others)"
+    messages = sorted(summary.messages.items(), key=lambda item: -item[1])
+    for message, count in messages[:SHOWN_MESSAGES]:
+        yield f"  {count} × {message if len(message) <= 160 else message[:159] + '…'}"
+    if len(messages) > SHOWN_MESSAGES:
+        yield f"  and {len(messages) - SHOWN_MESSAGES} other messages: see the column message of {summary.outputs['inputs']}"
     if summary.media.get("video"):
         skipped = f"{summary.frames_skipped} frames skipped" + (
             f", {summary.frames_failed} failed" if summary.frames_failed else ""
@@ -47,6 +55,18 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         yield f"{summary.drawn} inputs drawn, {len(summary.not_drawn)} not: {names}; see not_drawn in {summary.outputs['run']}"
     if summary.status.get("error") or summary.status.get("partial"):
         yield f"some inputs are not ok: see the columns status, error and message of {summary.outputs['inputs']}"
+
+
+def ignored_files(summary: ScanSummary) -> str:
+    """How many files are not inputs, and of which kinds."""
+    if not summary.ignored:
+        return ""
+    kinds = list(summary.ignored_by_extension.items())
+    shown = ", ".join(
+        f"{count} {f'.{kind}' if kind and ' ' not in kind and kind != 'hidden' else kind or 'without extension'}"
+        for kind, count in kinds[:5]
+    )
+    return f"; {summary.ignored} other files ignored ({shown}{', …' if len(kinds) > 5 else ''})"
 
 
 def describe_sampling(sampling: Sampling) -> str:

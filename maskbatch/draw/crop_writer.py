@@ -27,6 +27,7 @@ def write_crops(
     sampling: Sampling | None = None,
     limits: Limits | None = None,
     tick: Callable[[], None] = lambda: None,
+    name: str = "",
 ) -> int:
     """Write every face of an image or video as ``LABEL/NAME_FACE.jpg`` or ``LABEL/NAME_fFRAME_FACE.jpg``.
 
@@ -40,6 +41,7 @@ def write_crops(
         sampling: as in the scan, for videos.
         limits: as in the scan.
         tick: called now and then while a video is read.
+        name: NAME in place of the input's own.
 
     Returns:
         The number of crops that were written.
@@ -51,7 +53,7 @@ def write_crops(
     style, limits = style or Style(), limits or Limits()
     if rows.num_rows == 0:
         return 0
-    writer = _Writer(source, Path(out_dir), style)
+    writer = _Writer(source, Path(out_dir), style, name or source.name)
     if source.media == "image":
         writer.write(load_picture(source, limits), drawn_columns(rows).to_pylist(), None)
         return writer.written
@@ -69,10 +71,11 @@ def write_crops(
 class _Writer:
     """Cuts and writes the faces of one input."""
 
-    def __init__(self, source: Source, folder: Path, style: Style) -> None:
+    def __init__(self, source: Source, folder: Path, style: Style, name: str) -> None:
         self._source = source
         self._folder = folder
         self._style = style
+        self._name = name
         self.written = 0
 
     def write(self, image: Image, rows: list[dict[str, Any]], frame: int | None) -> None:
@@ -82,7 +85,7 @@ class _Writer:
         boxes = np.array([(face.x1, face.y1, face.x2, face.y2) for face in faces], np.float32)
         infix = "" if frame is None else f"_f{frame}"
         for row, face, (left, top, side) in zip(rows, faces, face_squares(boxes).tolist(), strict=True):
-            name = f"{face.label}/{self._source.name}{infix}_{row['face']}.jpg"
+            name = f"{face.label}/{self._name}{infix}_{row['face']}.jpg"
             target = safe_output_path(self._folder, name, self._source)
             write_bytes(target, encode_picture(square_crop(image, left, top, side), ".jpg", self._style.quality))
             self.written += 1

@@ -32,6 +32,7 @@ def annotate_image(
     out_dir: str | os.PathLike[str],
     style: Style | None = None,
     limits: Limits | None = None,
+    name: str = "",
 ) -> Path:
     """Write one image with its faces shown, also if it has none, so that the output tree is complete.
 
@@ -42,6 +43,7 @@ def annotate_image(
             JPEG or PNG already.
         style: what is drawn.
         limits: as in the scan.
+        name: draw it under this name in place of its own.
 
     Returns:
         The path that was written. The image is upright and 8-bit; metadata of the original (place, camera) are not
@@ -52,7 +54,7 @@ def annotate_image(
         OutputError: it cannot be written, or would be written over its input or outside `out_dir`.
     """
     style = style or Style()
-    target = safe_output_path(Path(out_dir), image_output_name(source.name), source)
+    target = safe_output_path(Path(out_dir), image_output_name(name or source.name), source)
     image = load_picture(source, limits or Limits())
     show_faces(image, faces_of(rows), style)
     write_bytes(target, encode_picture(image, target.suffix, style.quality))

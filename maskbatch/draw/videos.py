@@ -53,6 +53,7 @@ def annotate_video(
     style: Style | None = None,
     limits: Limits | None = None,
     tick: Callable[[], None] = lambda: None,
+    name: str = "",
 ) -> Path:
     """Write one video with its faces shown, also if it has none.
 
@@ -64,6 +65,7 @@ def annotate_video(
         style: what is drawn.
         limits: as in the scan.
         tick: called for every frame.
+        name: draw it under this name in place of its own.
 
     Redaction hides the faces that were found. Of people who come and go between two samples nothing is known: where
     nobody may be recognised, scan all frames (``Sampling(mode="all")``).
@@ -78,7 +80,7 @@ def annotate_video(
         OutputError: the copy cannot be written.
     """
     sampling, style, limits = sampling or Sampling(), style or Style(), limits or Limits()
-    target = safe_output_path(Path(out_dir), video_output_name(source.name), source)
+    target = safe_output_path(Path(out_dir), video_output_name(name or source.name), source)
     every = replace(sampling, mode="all", gate="none")
     with (
         VideoReader(Piece(source, 0, 1), every, limits, _FULL_SIZE, tick) as reader,

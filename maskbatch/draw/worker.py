@@ -35,10 +35,12 @@ class DrawPiece(Piece):
     Attributes:
         first_row: index of its first row.
         rows: how many it has.
+        drawn_as: the name that its outputs have, where it is not the source's own.
     """
 
     first_row: int = 0
     rows: int = 0
+    drawn_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,13 @@ class DrawWorker:
         outputs = config.outputs
         if outputs.annotate is not None:
             if source.media == "image":
-                annotate_image(source, rows, outputs.annotate, self._style, config.limits)
+                annotate_image(source, rows, outputs.annotate, self._style, config.limits, piece.drawn_as)
             else:
-                annotate_video(source, rows, outputs.annotate, config.sampling, self._style, config.limits, tick)
+                annotate_video(
+                    source, rows, outputs.annotate, config.sampling, self._style, config.limits, tick, piece.drawn_as
+                )
         if outputs.crops is not None and len(rows):
-            write_crops(source, rows, outputs.crops, self._style, config.sampling, config.limits, tick)
+            write_crops(source, rows, outputs.crops, self._style, config.sampling, config.limits, tick, piece.drawn_as)
 
 
 class RowFile:

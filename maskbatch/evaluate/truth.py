@@ -51,7 +51,7 @@ def read_truth(
     """The annotated images of a folder, by name.
 
     Args:
-        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``), a folder of images with an XML file beside each,
+        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``, or ``Annotations/`` and ``JPEGImages/``), a folder of images with an XML file beside each,
             or WIDER FACE (``boxes.json`` and ``images/``).
         part: ``all``, or the part that `maskbatch.evaluate.split` gives each image's group in ``groups.csv``; WIDER FACE
             names its own parts.
@@ -92,9 +92,8 @@ def _read_wider(folder: Path, part: PartName) -> Iterator[Truth]:
 
 
 def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[Truth]:
-    separate = (folder / "annotations").is_dir()
-    annotations = folder / "annotations" if separate else folder
-    images = folder / "images" if (folder / "images").is_dir() else folder
+    annotations = subfolder(folder, "annotations") or folder
+    images = subfolder(folder, "images", "jpegimages") or folder
     pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in _SUFFIXES}
     groups = _read_groups(folder) if part != "all" else {}
     for xml in sorted(annotations.glob("*.xml")):
@@ -107,6 +106,12 @@ def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[
             if part_of_group(groups[path.name]) != part:
                 continue
         yield _read_annotation(xml, path, known)
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The folder of one of these names (in lower case), in whatever case it is written: VOC's own is ``Annotations``, ``JPEGImages``."""
+    found = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _read_annotation(xml: Path, path: Path, known: tuple[str, ...]) -> Truth:

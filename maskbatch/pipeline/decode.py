@@ -23,11 +23,20 @@ from maskbatch.pipeline.prefetch import ByteQueue, Closed
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.storage.opener import open_binary, read_bytes
-from maskbatch.types import Frame, Piece, PieceResult, ProgressCallback, WorkUnit, as_problem
+from maskbatch.types import Frame, Piece, PieceResult, Problem, ProgressCallback, WorkUnit, as_problem
 
 HASH_BLOCK = 1 << 20
 DEFAULT_PREFETCH_MB = 16
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc alone has it
+
+
+STRONGLY_SHRUNK = 6.0
+"""An image that is made this many times smaller for the detector gets a remark; 4K frames are just under it."""
+
+SURE_FACE = 16
+"""Pixels at the detector's size below which a face is often missed (README of the models)."""
+
+SHRUNK = "looked at {:.1f} times smaller than it is, so faces under about {} pixels can be missed; --det-size 1280 or cut it into parts"
 
 
 @dataclass(slots=True)
@@ -142,6 +151,11 @@ class Decoder:
             result.width, result.height, result.frames_read = frame.width, frame.height, 1
             if frame.problem is not None:
                 result.note(frame.problem)
+                result.frames_skipped = frame.problem.frames_left
+            result.taken_at = frame.taken_at
+            shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
+            if shrunk > STRONGLY_SHRUNK:
+                result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))
         except Exception as error:
             result.note(as_problem(error))
             result.frames_failed = 1

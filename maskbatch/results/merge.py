@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
@@ -27,6 +28,7 @@ from maskbatch.types import PieceResult, Problem, Source
 ROW_GROUP = 65_536
 INPUT_ROW_GROUP = 16_384
 CACHED_PARTS = 16
+MESSAGE_KINDS = 1000
 
 Tracker = Callable[[pa.Table], pa.Array]
 
@@ -43,6 +45,8 @@ class Totals:
     frames_skipped: int = 0
     frames_failed: int = 0
     video_s: float = 0.0
+    messages: Counter[str] = field(default_factory=Counter)
+    """Inputs by what is said of them; of messages that differ in their numbers only, the first stands for all."""
 
 
 class PartCache:
@@ -89,6 +93,7 @@ def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
         total.width, total.height = total.width or piece.width, total.height or piece.height
         total.duration_s = max(filter(None, (total.duration_s, piece.duration_s)), default=None)
         total.started_at = piece.started_at if total.started_at is None else total.started_at
+        total.taken_at = total.taken_at or piece.taken_at
         total.clock_zero_s = total.clock_zero_s or piece.clock_zero_s
         total.sha256 = total.sha256 or piece.sha256
     if len(pieces) < pieces[0].parts:
@@ -250,6 +255,7 @@ class ResultWriter:
         self._input_rows: list[Merged] = []
         self._task = task
         self.totals = Totals(labels=dict.fromkeys(task.labels, 0))
+        self._kinds: dict[str, str] = {}
 
     def add(self, item: Merged, track: pa.Array | None) -> None:
         """Append one source."""
@@ -302,5 +308,9 @@ class ResultWriter:
         totals.frames_read += result.frames_read
         totals.frames_skipped += result.frames_skipped
         totals.frames_failed += result.frames_failed
+        if result.message:
+            kind = re.sub(r"\d+(?:\.\d+)?", "0", result.message)
+            if kind in self._kinds or len(self._kinds) < MESSAGE_KINDS:
+                totals.messages[self._kinds.setdefault(kind, result.message)] += 1
         if item.source.media == "video":
             totals.video_s += result.duration_s or 0.0

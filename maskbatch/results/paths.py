@@ -27,6 +27,10 @@ class OutputPaths:
     def of(cls, out: str) -> OutputPaths:
         """From `--out`; raises UsageError unless it ends in ``.parquet`` or ``/``."""
         dataset = out.endswith("/")
+        if dataset and not out.strip("/"):
+            raise UsageError(
+                "--out / is the root of the file system; name a file that ends in .parquet, or a folder that ends in /"
+            )
         folder, _, name = out.rstrip("/").rpartition("/")
         if out.startswith("/") and not folder:
             folder = "/"

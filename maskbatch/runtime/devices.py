@@ -240,7 +240,8 @@ def one_line(error: BaseException) -> str:
     # "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model …" → what comes last.
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", 3)[-1]
-    return text if len(text) <= 240 else text[:239] + "…"
+    # What went wrong stands at the end, after the names of files and functions.
+    return text if len(text) <= 320 else f"{text[:120]} … {text[-190:]}"
 
 
 def _device(name: RealDevice, index: int) -> Device:

@@ -30,6 +30,8 @@ class ScanRequest:
         restart: forget the finished work of an interrupted run.
         limit: process at most this many inputs.
         dry_run: find the inputs and check models, device and output only.
+        follow: enter linked folders.
+        sniff: look into files whose extension says nothing.
     """
 
     paths: tuple[str, ...]
@@ -39,6 +41,8 @@ class ScanRequest:
     restart: bool = False
     limit: int | None = None
     dry_run: bool = False
+    follow: bool = False
+    sniff: bool = False
 
 
 @dataclass(frozen=True, slots=True)

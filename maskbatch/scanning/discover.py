@@ -42,13 +42,14 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
     reporter.phase("discover")
     outputs = config.outputs
     ours = [folder for folder in (outputs.annotate, outputs.crops) if folder is not None]
-    found = discover(request.paths, limit=request.limit, exclude=ours)
+    found = discover(request.paths, limit=request.limit, exclude=ours, follow=request.follow, sniff_all=request.sniff)
     for option, folder in (("--annotate", outputs.annotate), ("--crops", outputs.crops)):
         if folder is not None:
             check_output_folder(folder, found.roots.values(), option)
     sources = [rules.apply(source) for source in found.sources]
     summary.inputs = len(sources)
     summary.ignored = found.ignored
+    summary.ignored_by_extension = dict(found.ignored_by_extension.most_common())
     summary.media = dict(Counter(source.media for source in sources))
     out = request.out
     store, work = open_store(out.folder), open_store(out.path(out.work))

@@ -16,9 +16,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from maskbatch.config import Execution, ScanConfig
-from maskbatch.draw.images import image_output_name
+from maskbatch.draw.names import annotated_name, changed_names
 from maskbatch.draw.paths import output_path
-from maskbatch.draw.videos import video_output_name
 from maskbatch.draw.worker import DrawPiece, DrawWorkerSpec
 from maskbatch.jobs.executors import make_executor
 from maskbatch.jobs.key import RunKey
@@ -60,7 +59,7 @@ def draw(run: Run) -> None:
     ledger.claim(key)
     drawn = {name for name, result in _outcomes(ledger).items() if not result}
     wanted = list(_pieces(run))
-    pieces = [piece for piece in wanted if _version(piece.source) not in drawn or not _is_there(run, piece.source)]
+    pieces = [piece for piece in wanted if _version(piece.source) not in drawn or not _is_there(run, piece)]
     if pieces:
         _draw(run, pieces, ledger, key, work)
     outcomes = _outcomes(ledger)
@@ -137,9 +136,12 @@ def _pieces(run: Run) -> Iterator[DrawPiece]:
     columns = ["status", "faces"]
     table = pq.read_table(io.BytesIO(run.store.read(run.out.inputs)), columns=columns)
     first = 0
+    changed = changed_names(run.sources)
+    for name, other in list(changed.items())[:MAX_NOTES]:
+        run.note(f"{name} is drawn as {other}, since its own name would be that of another input's drawing")
     for source, status, faces in zip(run.sources, table["status"].to_pylist(), table["faces"].to_pylist(), strict=True):
         if status != "error":
-            yield DrawPiece(source, first_row=first, rows=faces)
+            yield DrawPiece(source, first_row=first, rows=faces, drawn_as=changed.get(source.name, ""))
         first += faces
 
 
@@ -159,14 +161,14 @@ def _version(source: Source) -> SourceKey:
     return source.name, source.fingerprint
 
 
-def _is_there(run: Run, source: Source) -> bool:
+def _is_there(run: Run, piece: DrawPiece) -> bool:
     """Whether what was drawn of a source still exists; somebody may have emptied the folder."""
     outputs = run.config.outputs
     if outputs.crops is not None and not outputs.crops.is_dir():
         return False
     if outputs.annotate is None:
         return True
-    name = image_output_name(source.name) if source.media == "image" else video_output_name(source.name)
+    name = annotated_name(piece.drawn_as or piece.source.name, piece.source.media)
     return output_path(outputs.annotate, name).exists()
 
 

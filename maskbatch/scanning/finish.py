@@ -25,6 +25,7 @@ def finish(run: Run, totals: Totals, started: float) -> None:
     summary = run.summary
     for name in ("status", "faces", "labels", "frames_read", "frames_skipped", "frames_failed", "video_s"):
         setattr(summary, name, getattr(totals, name))
+    summary.messages = dict(totals.messages.most_common())
     summary.total_s = time.monotonic() - started
     machine = {
         "platform": platform.platform(),

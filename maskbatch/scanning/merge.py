@@ -27,6 +27,7 @@ from maskbatch.results.reader import ResultReader
 from maskbatch.results.schema import results_schema
 from maskbatch.scanning.context import ROWS_COPY, Run
 from maskbatch.scanning.process import process
+from maskbatch.sources.capture_metadata import capture_zone, plausible_iso
 from maskbatch.storage import Lock
 
 MERGE_ATTEMPTS = 10
@@ -68,14 +69,19 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
         inputs = stack.enter_context(run.store.writing(out.inputs))
         rows: list[RowWriter] = []
         if out.dataset:
-            generation = generation_of(run.key.text, run.sources, outputs.track)
+            # A picture's Exif time is read in this zone, and the default adds nothing.
+            key = run.key.text + run.config.capture.timezone.removesuffix("UTC")
+            generation = generation_of(key, run.sources, outputs.track)
             rows.append(stack.enter_context(Dataset(run.store, out.results).writing(schema, generation)))
         else:
             rows.append(GroupWriter(stack.enter_context(run.store.writing(out.results)), schema, ROW_GROUP))
         if run.needs_rows_copy:
             rows.append(GroupWriter(stack.enter_context(run.work.writing(ROWS_COPY)), schema, ROW_GROUP))
         writer = ResultWriter(rows, inputs, metadata, run.task)
+        zone = capture_zone(run.config.capture.timezone)
         for item in walk(run.sources, done, PartCache(run.ledger, run.task)):
+            if item.result.taken_at is not None:
+                item.result.started_at = plausible_iso(item.result.taken_at, zone)
             tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
             writer.add(item, track(item.rows) if tracked and track is not None else None)
         writer.close()

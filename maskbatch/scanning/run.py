@@ -31,6 +31,8 @@ def scan(
     restart: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    follow: bool = False,
+    sniff: bool = False,
     reporter: Reporter | None = None,
     **options: Unpack[ScanOptions],
 ) -> ScanSummary:
@@ -49,6 +51,8 @@ def scan(
         restart: forget the finished work of an interrupted run instead of continuing it.
         limit: process at most this many inputs.
         dry_run: find the inputs and check models, device and output, then stop.
+        follow: enter linked folders too, each folder once.
+        sniff: look into files in folders whose extension says nothing, and scan those that are images or videos.
         reporter: told of the progress.
         options: single settings by name (`maskbatch.ScanOptions`), e.g. ``workers=1``; they win over `config`.
 
@@ -72,6 +76,8 @@ def scan(
             restart=restart,
             limit=limit,
             dry_run=dry_run,
+            follow=follow,
+            sniff=sniff,
         )
         return _scan(request, reporter)
     finally:

@@ -18,6 +18,8 @@ class ScanSummary:
         status: inputs by status.
         faces: rows of the result.
         labels: faces by label.
+        messages: inputs by what is said of them (column ``message``); one message stands for all that differ in numbers only.
+        ignored_by_extension: files in folders that are not inputs, most frequent first.
         pieces: images and parts of videos processed in this run.
         resumed: inputs whose rows an earlier run had already made.
         wall_s: seconds from the first unit handed out to the last receipt.
@@ -35,6 +37,8 @@ class ScanSummary:
     status: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
     ignored: int = 0
+    ignored_by_extension: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)
     faces: int = 0
     labels: dict[str, int] = field(default_factory=dict)
     frames_read: int = 0
@@ -61,7 +65,9 @@ class ScanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every input is ok, 3 when some failed, are partial or could not be drawn."""
+        """0 when every input is ok; 3 when some failed, are partial or could not be drawn, and when there was none."""
+        if not self.inputs:
+            return EXIT_SOME_FAILED  # nothing to scan is no success
         failed = self.status.get("error") or self.status.get("partial") or self.not_drawn
         return EXIT_SOME_FAILED if failed else EXIT_OK
 

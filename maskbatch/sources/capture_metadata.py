@@ -1,8 +1,8 @@
 """When and where: `camera` and the wall-clock time of a file's first frame.
 
 Asked in this order, and for each of the two on its own: the manifest; ``--camera`` and ``--start-time``; ``--time-pattern``;
-the built-in patterns. The time in a container's metadata is the last resort (`PieceResult.started_at`), the folder that of
-the camera.
+the built-in patterns. The time in a file's own metadata is the last resort (`PieceResult.started_at`: a container's creation time,
+an image's Exif), the folder that of the camera.
 """
 
 from __future__ import annotations
@@ -77,6 +77,18 @@ _NO_CAMERA = frozenset(
         "dvr",
         "screenshot",
         "snapshot",
+        "snapshots",
+        "jpegimages",
+        "dcim",
+        "picture",
+        "pictures",
+        "pics",
+        "photo",
+        "photos",
+        "frames",
+        "train",
+        "val",
+        "test",
     ]
 )
 _TAIL_WORDS = frozenset({"main", "sub", "mainstream", "substream", "stream", "rec", "record", "rotating"})
@@ -111,7 +123,7 @@ class CaptureMetadataRules:
     """
 
     def __init__(self, capture: CaptureMetadata) -> None:
-        self._zone = _zone(capture.timezone)
+        self._zone = capture_zone(capture.timezone)
         self._camera = capture.camera or None
         self._start = None
         if capture.start_time:
@@ -165,7 +177,7 @@ class CaptureMetadataRules:
         found_camera, found_start = _built_in(source.name, self._zone)
         start = found_start if start is None else start
         camera = camera or found_camera
-        if camera is None and (source.media == "video" or start is not None):
+        if camera is None:
             camera = _folder_camera(source.name)
         return camera, start
 
@@ -299,7 +311,8 @@ def _offset(text: str) -> dt.tzinfo:
     return dt.timezone(-delta if text[0] == "-" else delta)
 
 
-def _zone(name: str) -> dt.tzinfo:
+def capture_zone(name: str) -> dt.tzinfo:
+    """The zone in which times without an offset are read; raises UsageError for a name that is none."""
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

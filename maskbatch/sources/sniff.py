@@ -90,6 +90,14 @@ def sniff(head: bytes) -> Kind:
         return _MP4
     if head[:2] == b"BM" and len(head) >= 18 and head[14:18] in _BMP_HEADER_SIZES:
         return Kind("bmp", "image", "a BMP image")
+    if (
+        len(head) >= 40
+        and head[:4] in _DIB_HEADER_SIZES
+        and head[12:14] == b"\1\0"
+        and head[14] in _DIB_BITS
+        and not head[15]
+    ):
+        return Kind("dib", "image", "a BMP image without its file header")
     if head[:4] == b"\x00\x00\x01\x00" and len(head) >= 6 and 0 < head[4] + 256 * head[5] < 256:
         return Kind("ico", "image", "an icon")
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in (b" ", b"\t", b"\n", b"\r", b"#"):
@@ -104,6 +112,8 @@ def sniff(head: bytes) -> Kind:
 
 
 _BMP_HEADER_SIZES = tuple(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
+_DIB_HEADER_SIZES = _BMP_HEADER_SIZES[2:]
+_DIB_BITS = (1, 4, 8, 16, 24, 32)
 
 
 def _riff(head: bytes) -> Kind | None:

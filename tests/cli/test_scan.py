@@ -154,14 +154,15 @@ def test_one_worker_gives_the_same_bytes_as_two(archive: Path, scanned: tuple[An
 def test_dry_run_writes_nothing(archive: Path, tmp_path: Path) -> None:
     done = run("scan", archive, "--out", tmp_path / "r.parquet", "--dry-run")
     assert done.returncode == 0
-    assert "8 inputs (7 images, 1 video), 1 other files ignored" in done.stdout
+    assert "8 inputs (7 images, 1 video); 1 other files ignored (1 .txt)" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scan_of_nothing_writes_valid_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run("scan", tmp_path / "empty", "--out", tmp_path / "r.parquet")
-    assert done.returncode == 0
+    assert done.returncode == 3, "nothing to scan is no success"
+    assert "nothing to scan" in done.stdout
     assert len(maskbatch.read_results(tmp_path / "r.parquet")) == 0
     assert pq.read_schema(tmp_path / "r.parquet").names == RESULTS.names
 

@@ -64,9 +64,12 @@ def test_fraction_of_a_second_is_kept() -> None:
     assert found("cam5_20240312140000250.mp4")[1] == MOMENT + 0.25
 
 
-def test_pictures_get_no_camera_from_an_ordinary_folder() -> None:
-    source = Source("/a/masks/1.png", "masks/1.png", "image")
-    assert CaptureMetadataRules(CaptureMetadata()).apply(source).camera is None
+@pytest.mark.parametrize(
+    ("name", "camera"), [("cam01/frame_0001.jpg", "cam01"), ("images/1.png", None), ("DSC_0042.JPG", None)]
+)
+def test_the_folder_is_the_camera_of_every_picture_in_it(name: str, camera: str | None) -> None:
+    source = Source(f"/a/{name}", name, "image")
+    assert CaptureMetadataRules(CaptureMetadata()).apply(source).camera == camera
 
 
 def test_times_are_read_in_the_zone_and_stored_as_utc() -> None:

@@ -21,6 +21,8 @@ from multiprocessing.context import SpawnProcess
 from types import ModuleType
 from typing import Any
 
+from maskbatch.errors import WorkerError
+
 BOARD_ENTRIES = 4096
 PR_SET_PDEATHSIG = 1
 
@@ -69,7 +71,12 @@ def drop_warm_pool() -> None:
 def _spawn(board_entries: int, preload: str) -> WarmProcess:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    board = context.RawArray(ctypes.c_uint32, board_entries)
+    try:
+        board = context.RawArray(ctypes.c_uint32, board_entries)
+    except OSError as error:
+        raise WorkerError(
+            f"worker processes need shared memory, and there is none ({error.strerror}: {error.filename}); --executor inline does without"
+        ) from error
     process = context.Process(target=_main, args=(theirs, board, preload), name="maskbatch-worker", daemon=True)
     # Ctrl-C reaches the whole group, but the parent decides: a worker inherits the blocked signal from its first instruction on.
     resource_tracker.ensure_running()  # the first start would start it, and that unblocks the signal (CPython's ensure_running)
@@ -102,12 +109,23 @@ def _main(connection: Connection, board: Any, preload: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
+    _silence_libraries()
     if preload:
         with contextlib.suppress(Exception):  # reported by whoever needs it
             importlib.import_module(preload)
     from maskbatch.jobs.executors.processes import serve
 
     serve(connection, board)
+
+
+def _silence_libraries() -> None:
+    """libtiff, FFmpeg and the like write their remarks straight to the terminal; ours travel through the pipe.
+
+    ``MASKBATCH_WORKER_STDERR=1`` lets them through, for debugging.
+    """
+    if not os.environ.get("MASKBATCH_WORKER_STDERR"):
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _die_with_parent() -> None:

@@ -5,8 +5,9 @@ Rules of the contract:
 - In a folder, every file with the extension of an image or a video is an input, whatever it holds; all other files
   are ignored and counted. Hidden files and folders (names that begin with a dot: ``._IMG_1.jpg``, ``.thumbnails``) count
   as ignored. Archives in folders are ignored; of a `.tar` that is named (or matched by a glob) each member is an input.
+- The same file, named under two of several roots, is one input.
 - A file that is named on its own is an input whatever its name, and its first bytes say whether it is a video.
-- A linked file is an input; a linked folder is not entered.
+- A linked file is an input; a linked folder is entered only with `follow`, and each folder once.
 - Each input has a name that is unique in the run and valid UTF-8: its path relative to its root, with the name of the
   root in front where there are several.
 """
@@ -33,7 +34,7 @@ from maskbatch.storage.remote import Listing, remote_items, remote_listing
 from maskbatch.types import Media, Problem, Source
 
 _IMAGE_EXTENSIONS = """
-    jpg jpeg jpe jfif png apng gif bmp dib tif tiff webp avif heic heif jp2 j2k jpx ppm pgm pbm pnm qoi
+    jpg jpeg jpe jfif mpo png apng gif bmp dib tif tiff webp avif heic heif hif jp2 j2k jpx ppm pgm pbm pnm qoi
 """
 _VIDEO_EXTENSIONS = """
     mp4 m4v mov mkv webm avi mpg mpeg mpe m2v ts mts m2ts vob wmv asf flv f4v 3gp 3g2 ogv mxf dav
@@ -72,6 +73,26 @@ class _Walk:
 
     exclude: frozenset[str]
     ignored: Counter[str]
+    follow: bool = False
+    sniff: bool = False
+    several: bool = False
+    files: set[tuple[int, int]] = field(default_factory=set)
+    """With several roots: device and inode of the files seen, since two of them may hold the same one."""
+
+    def is_new(self, path: str) -> bool:
+        """Whether a local file has not been met under another path."""
+        if not self.several:
+            return True
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return True
+        identity = (status.st_dev, status.st_ino)
+        if identity in self.files:
+            self.ignored["named twice"] += 1
+            return False
+        self.files.add(identity)
+        return True
 
 
 def discover(
@@ -79,6 +100,8 @@ def discover(
     *,
     exclude: Iterable[str | os.PathLike[str]] = (),
     limit: int | None = None,
+    follow: bool = False,
+    sniff_all: bool = False,
 ) -> Discovery:
     """Find the inputs of a scan.
 
@@ -87,6 +110,9 @@ def discover(
             one path a line, or is separated by NUL characters; relative ones are relative to the working folder.
         exclude: folders that are not entered (those that the scan itself writes to).
         limit: at most this many inputs.
+        follow: linked folders are entered too, each folder once.
+        sniff_all: files in folders whose extension says nothing are looked into, and are inputs if their first bytes are those of
+            an image or a video.
 
     Returns:
         The roots, checked to exist, and an iterator over the sources that walks as it is read. What cannot be read is
@@ -104,7 +130,7 @@ def discover(
     single = len(roots) == 1
     excluded = frozenset(os.path.realpath(path) for path in exclude)
     ignored: Counter[str] = Counter()
-    walk = _Walk(excluded, ignored)
+    walk = _Walk(excluded, ignored, follow, sniff_all, not single)
     listings = {root.name: remote_listing(root.path) for root in roots if root.kind == "url"}
     sources = _sources(roots, single, walk, listings)
     _check_patterns(roots, walk)
@@ -114,7 +140,7 @@ def discover(
 
 
 def _check_patterns(roots: list[Root], walk: _Walk) -> None:
-    trial = replace(walk, ignored=Counter())
+    trial = replace(walk, ignored=Counter(), files=set())
     for root in roots:
         if root.pattern and next(_matching(root, "", trial), None) is None:
             raise InputNotFoundError(f"no image or video matches {root.path}/{root.pattern}")
@@ -191,7 +217,7 @@ def _named_file(path: str, name: str, walk: _Walk, sniffed: bool) -> Iterator[So
     if is_tar(path) and Path(path).is_file():
         container = _source(path, name, "image")
         yield from _tar(path, container.name, container.fingerprint, walk)
-    else:
+    elif walk.is_new(path):
         yield _explicit(path, name, sniffed)
 
 
@@ -264,14 +290,20 @@ def _explicit(path: str, name: str, sniffed: bool) -> Source:
     return source
 
 
-def _folder(path: str, prefix: str, walk: _Walk) -> Iterator[Source]:
+def _folder(path: str, prefix: str, walk: _Walk, visited: set[tuple[int, int]] | None = None) -> Iterator[Source]:
     """The inputs in a folder and below it, sorted by name in each folder.
 
     Only names are kept, and one ``stat`` is made per input, so that a folder of a million files costs about 130 MB.
     """
     if walk.exclude and os.path.realpath(path) in walk.exclude:
         return
+    visited = set() if visited is None else visited
     try:
+        if walk.follow:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in visited:
+                return
+            visited.add((status.st_dev, status.st_ino))
         names = sorted(_entries(path, walk))
     except OSError as error:
         problem = as_input_error(error)
@@ -284,13 +316,14 @@ def _folder(path: str, prefix: str, walk: _Walk) -> Iterator[Source]:
     for name, media in names:
         shown = prefix + name
         if media is None:
-            yield from _folder(base + name, f"{shown}/", walk)
+            yield from _folder(base + name, f"{shown}/", walk, visited)
             continue
         if escaped:
             # Only here can two names become equal: an invalid byte, and the same spelled out by a joker.
             shown = _unique(prefix + _utf8(name), taken)
             taken.add(shown)
-        yield _source(base + name, shown, media)
+        if walk.is_new(base + name):
+            yield _source(base + name, shown, media)
 
 
 def _entries(path: str, walk: _Walk) -> Iterator[tuple[str, Media | None]]:
@@ -304,13 +337,26 @@ def _entries(path: str, walk: _Walk) -> Iterator[tuple[str, Media | None]]:
                 yield name, None
             else:
                 media = media_of(name)
+                if media is None and walk.sniff:
+                    media = _sniffed(entry.path)
                 # A link costs a stat only if it may be a folder; a linked `x.jpg` is taken to be a file at first.
-                if media is None and entry.is_symlink() and _is_linked_folder(entry):
-                    walk.ignored["link to a folder"] += 1
+                if (media is None or walk.follow) and entry.is_symlink() and _is_linked_folder(entry):
+                    if walk.follow:
+                        yield name, None
+                    else:
+                        walk.ignored["link to a folder"] += 1
                 elif media is None:
                     walk.ignored[_extension(name)] += 1
                 else:
                     yield name, media
+
+
+def _sniffed(path: str) -> Media | None:
+    """What the first bytes of a file say that it is; None where it is neither an image nor a video, or cannot be read."""
+    try:
+        return sniff(read_head(path, SNIFF_BYTES)).media
+    except InputError:
+        return None
 
 
 def _is_linked_folder(entry: os.DirEntry[str]) -> bool:

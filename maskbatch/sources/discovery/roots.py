@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import glob
 import os
 import sys
+import urllib.parse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -56,6 +58,7 @@ def resolve_roots(paths: list[str]) -> list[Root]:
 def _resolve(path: str) -> list[Root]:
     if path == "-":
         return _resolve_list(_read_standard_input(), "standard input")
+    path = _local(path)
     if is_url(path) and not path.startswith("@"):
         return [Root(_url_name(path), path, "url")]
     try:
@@ -79,6 +82,8 @@ def _existing(path: str) -> Root:
         is_folder = Path(path).is_dir()
     except OSError:  # no permission on the way there; the file's own row will say so
         is_folder = False
+    if is_folder:
+        _refuse_everything(absolute)
     return Root(name, absolute, "folder" if is_folder else "file")
 
 
@@ -112,16 +117,15 @@ def matches(parts: list[str], pattern: list[str]) -> bool:
 def _resolve_list(data: bytes, origin: str) -> list[Root]:
     """Relative entries are relative to the working folder and keep their spelling; absolute ones to the file system's
     root; URLs stand for themselves. So a name never depends on the other entries."""
-    separator = b"\0" if b"\0" in data else b"\n"
-    lines = [os.fsdecode(line.rstrip(b"\r") if separator == b"\n" else line) for line in data.split(separator)]
-    entries = [line for line in lines if line.strip()]
+    entries = _entries(data, origin)
     if not entries:
         raise InputNotFoundError(f"the list {origin} names no file")
     relative: list[str] = []
     absolute: list[str] = []
     remote: dict[str, list[str]] = {}
     roots: list[Root] = []
-    for entry in entries:
+    for given in entries:
+        entry = _local(given)
         if is_url(entry):
             scheme, _, rest = entry.partition("://")
             if rest.endswith("/") or is_tar(rest) or glob.has_magic(rest.partition("?")[0]):
@@ -129,6 +133,7 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
             else:
                 remote.setdefault(scheme, []).append(rest)
             continue
+        _refuse_everything(entry)
         normal = os.path.normpath(entry)
         if os.path.isabs(normal) or normal == ".." or normal.startswith("../"):
             absolute.append(os.path.abspath(normal).lstrip("/"))
@@ -141,6 +146,55 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
     if absolute:
         roots.append(Root("root", "/", "list", tuple(absolute)))
     return roots
+
+
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def _entries(data: bytes, origin: str) -> list[str]:
+    """The paths in a list: a line each, or separated by NUL characters (``find -print0``). UTF-8 or the file system's bytes; UTF-16
+    with its byte order mark, as Windows writes it.
+
+    Raises:
+        UsageError: the bytes are not a list of paths. Nothing is guessed from a single byte.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            if encoding != "utf-8":
+                try:
+                    data = data.decode(encoding.removesuffix("-le").removesuffix("-be")).encode(
+                        "utf-8", "surrogatepass"
+                    )
+                except UnicodeDecodeError as error:
+                    raise UsageError(f"the list {origin} begins like UTF-16 but is not: {error.reason}") from error
+            else:
+                data = data[len(mark) :]
+            break
+    if b"\0" in data:
+        parts = data.split(b"\0")
+        # UTF-16 without its mark would be taken apart letter by letter, and "/" is one of the letters.
+        if sum(len(part) <= 1 for part in parts) * 2 > len(parts) + 1 or (
+            b"\n" in data.strip(b"\n\0") and len(parts) <= 2
+        ):
+            raise UsageError(f"the list {origin} is not text: write a path per line in UTF-8, or separate them by NUL")
+    else:
+        parts = [line.rstrip(b"\r") for line in data.split(b"\n")]
+    if any(byte < 32 and byte not in (9, 10, 13) for part in parts for byte in part):
+        raise UsageError(f"the list {origin} is not text but a binary file; name it without @ to scan it")
+    return [text for part in parts if (text := os.fsdecode(part)).strip()]
+
+
+def _local(entry: str) -> str:
+    """``file:///a%20b`` as the path that it stands for; anything else as it is."""
+    if not entry.startswith("file://"):
+        return entry
+    return urllib.parse.unquote(urllib.parse.urlsplit(entry).path) or entry
+
+
+def _refuse_everything(path: str) -> None:
+    """Nobody means to scan the whole file system; it is what a slip of the keyboard or of an encoding does."""
+    if os.path.realpath(path) == "/":
+        raise UsageError(f"{path} is the root of the file system; name the folders to scan")
 
 
 def _url_name(url: str) -> str:

@@ -28,8 +28,8 @@ class Member:
 
 
 def is_tar(name: str) -> bool:
-    """Whether a name says that it is an archive we read."""
-    return name.lower().endswith(".tar")
+    """Whether a name says that it is an archive; of a compressed one, reading it says that it must be unpacked."""
+    return name.lower().endswith((".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"))
 
 
 def tar_members(path: str) -> Iterator[Member]:

@@ -46,10 +46,10 @@ def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
     if kind.key == "jpeg":
         return _decode_jpeg(data, cover, max_pixels)
     if kind.key in pillow_decoder.FORMATS:
-        stored, orientation, problems = pillow_decoder.decode(data, kind.key, kind.title, max_pixels)
-        image = upright(stored, orientation)
+        stored, exif, problems = pillow_decoder.decode(data, kind.key, kind.title, max_pixels)
+        image = upright(stored, exif.orientation)
         height, width = image.shape[:2]
-        return Frame(image, width, height, load_full=lambda: image, problem=_joined(problems))
+        return Frame(image, width, height, load_full=lambda: image, problem=_joined(problems), taken_at=exif.taken_at)
     raise _not_a_picture(kind)
 
 
@@ -84,21 +84,21 @@ def _decode_jpeg(data: bytes, cover: int, max_pixels: int) -> Frame:
     factor = _reduction(max(header.width, header.height), cover)
     try:
         stored, problem = jpeg.decode(data, header, factor)
-        image = upright(stored, header.orientation)
+        image = upright(stored, header.exif.orientation)
     except MemoryError as error:
         raise InputError("out_of_memory", "not enough memory to decode the JPEG") from error
     width, height = header.width, header.height
-    if header.orientation >= 5:
+    if header.exif.orientation >= 5:
         width, height = height, width
     full = image if factor == 1 else None
 
     def load_full() -> Image:
         nonlocal full
         if full is None:
-            full = upright(jpeg.decode(data, header, 1)[0], header.orientation)
+            full = upright(jpeg.decode(data, header, 1)[0], header.exif.orientation)
         return full
 
-    return Frame(image, width, height, load_full, problem=problem)
+    return Frame(image, width, height, load_full, problem=problem, taken_at=header.exif.taken_at)
 
 
 def _reduction(long_side: int, cover: int) -> int:
@@ -109,7 +109,12 @@ def _reduction(long_side: int, cover: int) -> int:
 
 
 def _joined(problems: list[Problem]) -> Problem | None:
-    return problems[0] if problems else None
+    """The worst of them, with what all of them say."""
+    if not problems:
+        return None
+    worst = max(problems, key=lambda problem: ("ok", "partial", "error").index(problem.status))
+    left = sum(problem.frames_left for problem in problems)
+    return Problem(worst.status, worst.error, "; ".join(problem.message for problem in problems), left)
 
 
 def _not_a_picture(kind: Kind) -> InputError:

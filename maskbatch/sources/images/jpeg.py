@@ -6,6 +6,7 @@ everything but simplejpeg swallows the warning.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 import simplejpeg
 
 from maskbatch.errors import InputError
+from maskbatch.sources.images.exif import NO_EXIF, Exif, read_exif
 from maskbatch.types import Image, Problem
 
 # Start-of-frame markers that libjpeg-turbo decodes to 8-bit pixels: baseline, extended and progressive, Huffman or
@@ -32,7 +34,7 @@ class JpegHeader:
     height: int
     components: int
     adobe: bool
-    orientation: int
+    exif: Exif
 
 
 def read_header(data: bytes) -> JpegHeader:
@@ -44,7 +46,7 @@ def read_header(data: bytes) -> JpegHeader:
     """
     frame: tuple[int, int, int] | None = None
     adobe = False
-    orientation = 1
+    exif: Exif | None = None
     at = 2
     end = len(data)
     while True:
@@ -67,8 +69,8 @@ def read_header(data: bytes) -> JpegHeader:
             raise InputError("corrupt", "a segment of the JPEG header has an impossible length")
         if marker in _START_OF_FRAME:
             frame = _frame_size(marker, body)
-        elif marker == 0xE1 and body.startswith(b"Exif\0") and orientation == 1:
-            orientation = exif_orientation(body[6:])
+        elif marker == 0xE1 and body.startswith(b"Exif\0") and exif is None:
+            exif = read_exif(body[6:])
         elif marker == 0xEE and body.startswith(b"Adobe"):
             adobe = True
         elif marker == 0xDA:
@@ -77,7 +79,7 @@ def read_header(data: bytes) -> JpegHeader:
     if frame is None:
         raise InputError("corrupt", "the JPEG has image data but does not say their size")
     width, height, components = frame
-    return JpegHeader(width, height, components, adobe, orientation)
+    return JpegHeader(width, height, components, adobe, exif or NO_EXIF)
 
 
 def _frame_size(marker: int, body: bytes) -> tuple[int, int, int]:
@@ -96,30 +98,12 @@ def _frame_size(marker: int, body: bytes) -> tuple[int, int, int]:
     return width, height, components
 
 
-def exif_orientation(tiff: bytes) -> int:
-    """The tag Orientation (274) of an Exif block (a TIFF header and its first directory), 1 where there is none."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return 1
-    (start,) = struct.unpack_from(order + "I", tiff, 4)
-    if start + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(order + "H", tiff, start)
-    for index in range(count):
-        at = start + 2 + 12 * index
-        if at + 12 > len(tiff):
-            return 1
-        tag, kind, number = struct.unpack_from(order + "HHI", tiff, at)
-        if tag == 274:
-            if number != 1 or kind not in (3, 4):
-                return 1
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, at + 8)
-            return int(value) if 1 <= value <= 8 else 1
-    return 1
-
-
 def decode(data: bytes, header: JpegHeader, factor: int) -> tuple[Image, Problem | None]:
     """The stored image at ``1/factor`` of its size (each side rounded up), BGR, not rotated.
+
+    A warning of the library is not damage. Where strict decoding fails, the file is decoded strictly once more without what has no
+    pixels (metadata, colour profiles, bytes between segments): cameras and editors write those wrongly, and every other reader shows
+    such images whole.
 
     Args:
         data: the whole file.
@@ -127,7 +111,7 @@ def decode(data: bytes, header: JpegHeader, factor: int) -> tuple[Image, Problem
         factor: 1, 2, 4 or 8. Other DCT scales exist, but they have no vectorised code and are slower than full size.
 
     Returns:
-        H×W×3 uint8, and the problem where only tolerant decoding gave an image. What is missing is grey.
+        H×W×3 uint8, and the problem where only tolerant decoding gave an image (what is missing is grey), or a remark.
 
     Raises:
         InputError: ``truncated`` or ``corrupt``, where nothing can be decoded.
@@ -135,17 +119,70 @@ def decode(data: bytes, header: JpegHeader, factor: int) -> tuple[Image, Problem
     try:
         return _pixels(data, header, factor, strict=True), None
     except ValueError as error:
-        reason = str(error).strip()
-    truncated = "remature end" in reason or data.rfind(_END_OF_IMAGE) < 0
+        first = _reason(error)
+    bare = without_metadata(data)
     try:
-        image = _pixels(data, header, factor, strict=False)
+        return _pixels(bare, header, factor, strict=True), Problem(
+            "ok", None, f"decoded whole, with a remark of the reader: {first}"
+        )
+    except ValueError as error:
+        reason = _reason(error)
+    truncated = "remature end of JPEG" in reason or data.rfind(_END_OF_IMAGE) < 0
+    try:
+        image = _pixels(bare, header, factor, strict=False)
     except ValueError as error:
         if truncated:
             raise InputError("truncated", "the JPEG ends too early to be decoded at all") from error
-        raise InputError("corrupt", f"the JPEG cannot be decoded ({error})") from error
+        raise InputError("corrupt", f"the JPEG cannot be decoded ({_reason(error)})") from error
     if truncated:
         return image, Problem("partial", "truncated", "the JPEG ends early; what is missing is grey")
+    if _TRAILING.search(reason):
+        return image, Problem("ok", None, f"decoded whole, with a remark of the reader: {reason}")
     return image, Problem("partial", "corrupt", f"the JPEG is damaged and was decoded as far as it goes ({reason})")
+
+
+def _reason(error: ValueError) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_TRAILING = re.compile(r"extraneous bytes before marker 0xd9")
+"""Bytes between the last pixel and the end marker: cameras pad there."""
+
+_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+
+
+def without_metadata(data: bytes) -> bytes:
+    """The same image with nothing in its header but what decoding needs: tables, frame, restart interval, Adobe's colour transform.
+
+    Args:
+        data: a file whose header `read_header` accepts.
+    """
+    kept = [b"\xff\xd8"]
+    at, end, jfif = 2, len(data), False
+    while True:
+        at = data.find(b"\xff", at)
+        while 0 <= at < end and data[at] == 0xFF:
+            at += 1
+        if at < 0 or at + 2 > end:
+            return data
+        marker = data[at]
+        at += 1
+        if marker == 0 or marker in _WITHOUT_LENGTH:
+            continue
+        length = data[at] << 8 | data[at + 1]
+        segment = bytes((0xFF, marker)) + data[at : at + length]
+        if marker == 0xDA:
+            return b"".join(kept) + segment + data[at + length :]
+        if marker == 0xE0 and not jfif and segment[4:8] == b"JFIF":
+            kept.append(_JFIF)  # says that the colours are YCbCr
+            jfif = True
+        elif marker in _START_OF_FRAME or marker in _TABLES or (marker == 0xEE and segment[4:9] == b"Adobe"):
+            kept.append(segment)
+        at += max(length, 2)
+
+
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
+"""Huffman and arithmetic tables, quantization tables, restart interval."""
 
 
 def _pixels(data: bytes, header: JpegHeader, factor: int, strict: bool) -> Image:

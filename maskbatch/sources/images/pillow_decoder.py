@@ -14,12 +14,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from maskbatch.errors import InputError
+from maskbatch.sources.images.exif import EXIF_DIRECTORY, NO_EXIF, Exif, from_tags
 from maskbatch.types import Image, Problem
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _CLASSES = {
     "png": ("PIL.PngImagePlugin", "PngImageFile"),
     "gif": ("PIL.GifImagePlugin", "GifImageFile"),
     "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "dib": ("PIL.BmpImagePlugin", "DibImageFile"),
     "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
     "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
     "avif": ("PIL.AvifImagePlugin", "AvifImageFile"),
@@ -41,12 +44,11 @@ _CLASSES = {
 FORMATS = frozenset(_CLASSES)
 """Keys of `maskbatch.sources.sniff.Kind` that `decode` takes."""
 
-_ORIENTATION = 274
 # These decoders write into the image strip by strip, so that a failed one leaves the part above the damage.
-_DECODED_IN_STRIPS = frozenset({"png", "gif", "bmp", "tiff", "ppm", "qoi"})
+_DECODED_IN_STRIPS = frozenset({"png", "gif", "bmp", "dib", "tiff", "ppm", "qoi"})
 
 
-def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, int, list[Problem]]:
+def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, Exif, list[Problem]]:
     """Decode the first image in `data`.
 
     Args:
@@ -56,7 +58,7 @@ def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, i
         max_pixels: images with more pixels are refused by their header.
 
     Returns:
-        H×W×3 uint8 BGR as stored, the Exif orientation (1 to 8) still to be applied, and remarks. Images that are
+        H×W×3 uint8 BGR as stored, its Exif whose orientation is still to be applied, and remarks. Images that are
         transparent somewhere lie on white, as a browser shows them. Samples of 16 bits keep their upper 8.
         Colour profiles are not applied.
 
@@ -67,16 +69,45 @@ def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, i
         try:
             if key == "webp":
                 _check_webp_canvas(data, max_pixels)
+            if key == "tiff":
+                check_compression(data)
             return _decode(data, key, title, max_pixels)
         except InputError:
             raise
         except MemoryError as error:
             raise InputError("out_of_memory", f"not enough memory to decode {title}") from error
         except Exception as error:  # Pillow's readers raise whatever broken bytes make them raise
+            bare = _without_metadata(data, key)
+            if bare is None:
+                raise _as_input_error(error, title) from error
+        # A second look, without what has no pixels: metadata that a reader refuses are no damage to the image.
+        try:
+            image, exif, problems = _decode(bare, key, title, max_pixels)
+        except InputError:
+            raise
+        except Exception as error:
             raise _as_input_error(error, title) from error
+        return image, exif, problems or [Problem("ok", None, "decoded whole; its metadata cannot be read")]
 
 
-def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, int, list[Problem]]:
+_PNG_WITHOUT_PIXELS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"pHYs", b"hIST", b"sPLT"})
+
+
+def _without_metadata(data: bytes, key: str) -> bytes | None:
+    """A PNG without text, profiles and the like (PNG specification, 11.3); None where nothing was left out."""
+    if key != "png":
+        return None
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in _PNG_WITHOUT_PIXELS:
+            kept.append(data[at : at + 12 + size])
+        at += 12 + size
+    bare = b"".join(kept)
+    return bare if len(bare) < len(data) else None
+
+
+def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, Exif, list[Problem]]:
     with _open(data, key, title) as file:
         check_pixels(*file.size, max_pixels)
         problems: list[Problem] = []
@@ -91,10 +122,56 @@ def _decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, 
                 raise failure from error
             problems.append(Problem("partial", failure.code, f"{failure.message}; what is missing is blank"))
             file.tile = []
-        image = _as_bgr(file, title)
-        if not problems:
+        damaged = bool(problems)
+        image = _as_bgr(file, title, problems)
+        if image.max(initial=0) < 16 and file.mode in ("RGB", "RGBA") and key in ("png", "tiff"):
+            image = _full_range(data, image, problems)
+        if not damaged:
             problems += _animation(file)
-        return image, _orientation(file), problems
+        return image, _exif(file), problems
+
+
+_TIFF_UNREAD = {
+    34712: "JPEG 2000",
+    34933: "PNG",
+    34934: "JPEG XR",
+    22610: "JPEG XR",
+    50001: "WebP",
+    50002: "JPEG XL",
+    34661: "JBIG",
+    34715: "JBIG2",
+    34887: "LERC",
+    32895: "IT8",
+    32896: "IT8",
+    32897: "IT8",
+    32898: "IT8",
+    34676: "SGI LogLuv",
+}
+"""Compressions that the reader was built without, which libtiff would say on standard error; names as in libtiff's tiff.h."""
+
+
+def check_compression(data: bytes) -> None:
+    """Refuse a TIFF whose compression is not read, by the tag Compression (259) of its first directory (TIFF 6.0, section 2).
+
+    Raises:
+        InputError: ``unsupported``.
+    """
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = data[2:4] in (b"+\0", b"\0+")
+    width, entry = (8, 20) if big else (4, 12)
+    start = int.from_bytes(data[8:16] if big else data[4:8], order)
+    size = 8 if big else 2
+    count = int.from_bytes(data[start : start + size], order)
+    for index in range(min(count, 4096)):
+        at = start + size + index * entry
+        if int.from_bytes(data[at : at + 2], order) == 259:
+            value = int.from_bytes(data[at + 4 + width : at + 6 + width], order)
+            if value in _TIFF_UNREAD:
+                raise InputError(
+                    "unsupported",
+                    f"a TIFF with {_TIFF_UNREAD[value]} compression, which is not read; convert it to LZW or Deflate",
+                )
+            return
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -124,29 +201,51 @@ def _open(data: bytes, key: str, title: str) -> ImageFile:
     return file
 
 
-def _as_bgr(file: ImageFile, title: str) -> Image:
+def _as_bgr(file: ImageFile, title: str, problems: list[Problem]) -> Image:
     mode = file.mode
     if mode.startswith("I;16") or mode == "I":
         # 16-bit grey comes as I;16, and as I (32 bits) from formats that say so themselves (PNM).
         samples = np.asarray(file)
         grey = np.clip(samples, 0, 65535).astype(np.uint16)
-        return np.asarray(cv2.cvtColor((grey >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
+        shift = _shift(grey, problems)
+        return np.asarray(cv2.cvtColor((grey >> shift).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
     if mode == "F":
         raise InputError("unsupported", f"{title} of floating-point samples; convert it to 8 or 16 bits")
     if file.has_transparency_data:
         rgba = np.asarray(file.convert("RGBA"))
-        return _on_white(rgba)
+        return _on_white(rgba, problems)
     if mode == "L":
         return np.asarray(cv2.cvtColor(np.asarray(file), cv2.COLOR_GRAY2BGR), np.uint8)
     rgb = np.asarray(file if mode == "RGB" else file.convert("RGB"))
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _on_white(rgba: Image) -> Image:
+def _shift(samples: npt.NDArray[np.uint16], problems: list[Problem]) -> int:
+    """By how many bits 16-bit samples are shifted to 8. Cameras put 10 or 12 bits into the lower ones, which would be black."""
+    bits = int(samples.max()).bit_length() if samples.size else 16
+    if not 0 < bits <= 12:
+        return 8
+    problems.append(Problem("ok", None, f"samples of 16 bits of which {bits} are used; shown at their full range"))
+    return max(0, bits - 8)
+
+
+def _full_range(data: bytes, image: Image, problems: list[Problem]) -> Image:
+    """Colours of 16 bits that are nearly black because only the lower bits are used; Pillow keeps the upper 8."""
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if samples is None or samples.dtype != np.uint16 or samples.shape != image.shape:
+        return image
+    shift = _shift(np.asarray(samples, np.uint16), problems)
+    return (np.asarray(samples, np.uint16) >> shift).astype(np.uint8) if shift < 8 else image
+
+
+def _on_white(rgba: Image, problems: list[Problem]) -> Image:
     """Most images with an alpha channel are opaque; only the others pay for the blending."""
     alpha = rgba[:, :, 3]
     bgr = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR), np.uint8)
     if alpha.min() == 255:
+        return bgr
+    if alpha.max() == 0:  # programs that write 32 bits per pixel leave the fourth byte at 0
+        problems.append(Problem("ok", None, "the alpha channel hides everything and was ignored"))
         return bgr
     weight = alpha.astype(np.uint16)[:, :, None]
     blended = bgr * weight + (255 - weight) * np.uint16(255)
@@ -159,18 +258,18 @@ def _animation(file: ImageFile) -> list[Problem]:
     try:
         count = int(getattr(file, "n_frames", 1))
     except Exception:  # a broken later frame says nothing about the first
-        return [Problem("ok", None, "first frame of an animation")]
+        return [Problem("partial", "unsupported", "the first frame of an animation; its other frames were not read")]
     what = "pages" if file.format == "TIFF" else "frames of an animation"
-    return [Problem("ok", None, f"first of {count} {what}")]
+    return [Problem("partial", "unsupported", f"the first of {count} {what}; the others were not read", count - 1)]
 
 
-def _orientation(file: ImageFile) -> int:
+def _exif(file: ImageFile) -> Exif:
     # TIFF is already turned by Pillow while it loads, and says 1 afterwards.
     try:
-        value = file.getexif().get(_ORIENTATION, 1)
+        tags = file.getexif()
+        return from_tags(tags, tags.get_ifd(EXIF_DIRECTORY))
     except Exception:  # unreadable metadata of a readable image
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        return NO_EXIF
 
 
 def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
