@@ -20,6 +20,7 @@ Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Media = Literal["image", "video"]
 Status = Literal["ok", "partial", "error"]
+SEVERITY: tuple[Status, ...] = ("ok", "partial", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,7 @@ class PieceResult:
 
     def note(self, problem: Problem) -> None:
         """Add a problem; the worse status wins, messages are joined."""
-        order: tuple[Status, ...] = ("ok", "partial", "error")
-        if order.index(problem.status) > order.index(self.status):
+        if SEVERITY.index(problem.status) > SEVERITY.index(self.status):
             self.status = problem.status
             self.error = problem.error
         if problem.message and problem.message not in self.message:

@@ -51,8 +51,8 @@ def read_truth(
     """The annotated images of a folder, by name.
 
     Args:
-        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``, or ``Annotations/`` and ``JPEGImages/``), a folder of images with an XML file beside each,
-            or WIDER FACE (``boxes.json`` and ``images/``).
+        data: a Pascal VOC folder (``annotations/*.xml`` and ``images/``, or ``Annotations/`` and ``JPEGImages/``), a folder of
+            images with an XML file beside each, or WIDER FACE (``boxes.json`` and ``images/``).
         part: ``all``, or the part that `maskbatch.evaluate.split` gives each image's group in ``groups.csv``; WIDER FACE
             names its own parts.
         limit: at most this many, from the front.
@@ -92,8 +92,8 @@ def _read_wider(folder: Path, part: PartName) -> Iterator[Truth]:
 
 
 def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[Truth]:
-    annotations = subfolder(folder, "annotations") or folder
-    images = subfolder(folder, "images", "jpegimages") or folder
+    annotations = _subfolder(folder, "annotations") or folder
+    images = _subfolder(folder, "images", "jpegimages") or folder
     pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in _SUFFIXES}
     groups = _read_groups(folder) if part != "all" else {}
     for xml in sorted(annotations.glob("*.xml")):
@@ -108,7 +108,7 @@ def _read_voc(folder: Path, part: PartName, known: tuple[str, ...]) -> Iterator[
         yield _read_annotation(xml, path, known)
 
 
-def subfolder(folder: Path, *names: str) -> Path | None:
+def _subfolder(folder: Path, *names: str) -> Path | None:
     """The folder of one of these names (in lower case), in whatever case it is written: VOC's own is ``Annotations``, ``JPEGImages``."""
     found = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     return next((found[name] for name in names if name in found), None)

@@ -9,6 +9,7 @@ import codecs
 import fnmatch
 import glob
 import os
+import re
 import sys
 import urllib.parse
 from dataclasses import dataclass, replace
@@ -148,7 +149,7 @@ def _resolve_list(data: bytes, origin: str) -> list[Root]:
     return roots
 
 
-_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def _entries(data: bytes, origin: str) -> list[str]:
@@ -158,18 +159,12 @@ def _entries(data: bytes, origin: str) -> list[str]:
     Raises:
         UsageError: the bytes are not a list of paths. Nothing is guessed from a single byte.
     """
-    for mark, encoding in _BYTE_ORDER_MARKS:
-        if data.startswith(mark):
-            if encoding != "utf-8":
-                try:
-                    data = data.decode(encoding.removesuffix("-le").removesuffix("-be")).encode(
-                        "utf-8", "surrogatepass"
-                    )
-                except UnicodeDecodeError as error:
-                    raise UsageError(f"the list {origin} begins like UTF-16 but is not: {error.reason}") from error
-            else:
-                data = data[len(mark) :]
-            break
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            data = data.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"the list {origin} begins like UTF-16 but is not: {error.reason}") from error
+    data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         parts = data.split(b"\0")
         # UTF-16 without its mark would be taken apart letter by letter, and "/" is one of the letters.
@@ -179,7 +174,7 @@ def _entries(data: bytes, origin: str) -> list[str]:
             raise UsageError(f"the list {origin} is not text: write a path per line in UTF-8, or separate them by NUL")
     else:
         parts = [line.rstrip(b"\r") for line in data.split(b"\n")]
-    if any(byte < 32 and byte not in (9, 10, 13) for part in parts for byte in part):
+    if any(_CONTROL.search(part) for part in parts):
         raise UsageError(f"the list {origin} is not text but a binary file; name it without @ to scan it")
     return [text for part in parts if (text := os.fsdecode(part)).strip()]
 

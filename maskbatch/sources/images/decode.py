@@ -15,7 +15,7 @@ import numpy as np
 from maskbatch.errors import InputError
 from maskbatch.sources.images import jpeg, pillow_decoder
 from maskbatch.sources.sniff import SNIFF_BYTES, Kind, sniff
-from maskbatch.types import Frame, Image, Problem
+from maskbatch.types import SEVERITY, Frame, Image, Problem
 
 # Half scale saves only a fifth of the time of a JPEG, because the entropy decoding stays, and is lost with the first
 # small face that has to be cut from the full image.
@@ -112,7 +112,7 @@ def _joined(problems: list[Problem]) -> Problem | None:
     """The worst of them, with what all of them say."""
     if not problems:
         return None
-    worst = max(problems, key=lambda problem: ("ok", "partial", "error").index(problem.status))
+    worst = max(problems, key=lambda problem: SEVERITY.index(problem.status))
     left = sum(problem.frames_left for problem in problems)
     return Problem(worst.status, worst.error, "; ".join(problem.message for problem in problems), left)
 
