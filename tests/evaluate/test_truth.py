@@ -37,6 +37,13 @@ def test_voc_is_read(tmp_path: Path) -> None:
     assert len(read_truth(tmp_path, limit=2)) == 2
 
 
+def test_voc_may_name_its_folders_as_it_does_itself(tmp_path: Path) -> None:
+    write_voc(tmp_path, 2)
+    (tmp_path / "annotations").rename(tmp_path / "Annotations")
+    (tmp_path / "images").rename(tmp_path / "JPEGImages")
+    assert [truth.name for truth in read_truth(tmp_path)] == ["000.jpg", "001.jpg"]
+
+
 def test_difficult_faces_do_not_count(tmp_path: Path) -> None:
     write_voc(tmp_path, 1, difficult=1)
     assert read_truth(tmp_path)[0].ignored.tolist() == [True]

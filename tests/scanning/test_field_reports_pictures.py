@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import multiprocessing.heap
 import os
+import struct
 import subprocess
 import sys
 import tarfile
@@ -19,9 +22,11 @@ import simplejpeg
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 from red_squares import write_archive
+from shared_data import REPOSITORY
 
 import maskbatch
-from maskbatch.errors import InputError, ModelError, UsageError
+from maskbatch.errors import InputError, ModelError, UsageError, WorkerError
+from maskbatch.jobs.executors import warm_pool
 from maskbatch.sources.discovery.discover import discover
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.tasks.mask import LABELS
@@ -38,6 +43,38 @@ def decode(data: bytes) -> Frame:
 def image() -> npt.NDArray[np.uint8]:
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
     return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:64, None], np.uint8(90)), axis=2).copy()
+
+
+def open_exr(linear: npt.NDArray[np.float32]) -> bytes:
+    """An uncompressed OpenEXR file of one part, written by its specification (openexr.com, "OpenEXR File Layout").
+
+    Args:
+        linear: H×W×3 float32, B, G, R.
+    """
+    height, width = linear.shape[:2]
+    channels = b"".join(name + b"\0" + struct.pack("<iB3xii", 2, 0, 1, 1) for name in (b"B", b"G", b"R")) + b"\0"
+    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    attributes = [
+        (b"channels", b"chlist", channels),
+        (b"compression", b"compression", b"\0"),
+        (b"dataWindow", b"box2i", window),
+        (b"displayWindow", b"box2i", window),
+        (b"lineOrder", b"lineOrder", b"\0"),
+        (b"pixelAspectRatio", b"float", struct.pack("<f", 1)),
+        (b"screenWindowCenter", b"v2f", bytes(8)),
+        (b"screenWindowWidth", b"float", struct.pack("<f", 1)),
+    ]
+    head = b"v/1\x01" + struct.pack("<i", 2)
+    head += b"".join(
+        name + b"\0" + kind + b"\0" + struct.pack("<i", len(body)) + body for name, kind, body in attributes
+    )
+    head += b"\0"
+    rows = [struct.pack("<ii", y, 12 * width) + linear[y].T.tobytes() for y in range(height)]
+    at, offsets = len(head) + 8 * height, b""
+    for row in rows:
+        offsets += struct.pack("<Q", at)
+        at += len(row)
+    return head + offsets + b"".join(rows)
 
 
 def with_segment(jpeg: bytes, marker: int, body: bytes) -> bytes:
@@ -101,6 +138,51 @@ def test_a_bitmap_without_its_file_header_is_read(image: npt.NDArray[np.uint8]) 
     file = io.BytesIO()
     PillowImage.fromarray(image[:, :, ::-1]).save(file, "DIB")
     assert np.array_equal(decode(file.getvalue()).image, image)
+
+
+@pytest.mark.parametrize("kind", ["hdr", "exr"])
+def test_formats_of_the_second_reader_alone_are_read(image: npt.NDArray[np.uint8], kind: str) -> None:
+    linear = (image / 255.0).astype(np.float32) ** 2.2
+    data = cv2.imencode(".hdr", linear)[1].tobytes() if kind == "hdr" else open_exr(linear)
+    frame = decode(data)
+    assert frame.problem is not None
+    assert (frame.problem.status, frame.problem.message) == ("ok", "decoded by FFmpeg")
+    assert np.abs(frame.image.astype(int) - image).mean() < 3
+
+
+def test_what_only_the_second_reader_decodes_is_partial(image: npt.NDArray[np.uint8]) -> None:
+    data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 90])[1].tobytes()
+    frame = decode(data[:-40] + bytes(20) + data[-20:])
+    assert frame.image.shape == image.shape
+    assert frame.problem is not None
+    assert (frame.problem.status, frame.problem.error) == ("partial", "corrupt")
+    assert "parts may be missing" in frame.problem.message
+    with pytest.raises(InputError) as caught:
+        decode_image(cv2.imencode(".hdr", image.astype(np.float32))[1].tobytes(), cover=0, max_pixels=100)
+    assert caught.value.code == "too_large"
+
+
+def test_no_library_writes_to_standard_error(image: npt.NDArray[np.uint8], capfd: pytest.CaptureFixture[str]) -> None:
+    file = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+    PillowImage.fromarray(noise).save(file, "TIFF", compression="tiff_lzw")
+    data = file.getvalue()
+    with pytest.raises(InputError):
+        decode(data[:4000] + bytes(64) + data[4064:])
+    assert capfd.readouterr().err == ""
+
+
+def test_what_two_other_readers_read_is_read(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "benchmarks" / "readers.py", "--damaged", "96", "--out", tmp_path / "table.md"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, total = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert total.split("|")[1].strip() == "all"
+    assert total.split("|")[-2].strip() == "0"
 
 
 # Known loss is told.
@@ -221,6 +303,31 @@ def test_streams_that_are_closed_full_or_narrow() -> None:
     assert (full.returncode, full.stderr) == (1, "error: No space left on device\n")
     narrow = command("models", "list", PYTHONIOENCODING="ascii")
     assert (narrow.returncode, narrow.stderr) == (0, "")
+
+
+def test_places_that_cannot_be_used_do_not_matter(image: npt.NDArray[np.uint8], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), image)
+    done = command(
+        "scan", tmp_path / "a.jpg", "--out", tmp_path / "r.parquet", "-q", HOME="/proc/1/none", TMPDIR="/proc/1/none"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_shared_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/dev/shm/x")
+
+    monkeypatch.setattr("multiprocessing.heap.Arena.__init__", refuse)
+    monkeypatch.setattr("multiprocessing.heap.BufferWrapper._heap", multiprocessing.heap.Heap())
+    with pytest.raises(WorkerError, match="need shared memory, and there is none"):
+        warm_pool._spawn(64, "")
+
+
+def test_pictures_of_cameras_and_phones_are_found_by_name(image: npt.NDArray[np.uint8], tmp_path: Path) -> None:
+    for name in ("cam.MPO", "A.HIF", "scan.dib", "light.hdr", "light.exr"):
+        cv2.imencode(".jpg", image)[1].tofile(str(tmp_path / name))
+    assert len(list(discover([str(tmp_path)]).sources)) == 5
+    assert np.abs(decode((tmp_path / "cam.MPO").read_bytes()).image.astype(int) - image).mean() < 5
 
 
 # Names.

@@ -35,6 +35,7 @@ from maskbatch.types import Media, Problem, Source
 
 _IMAGE_EXTENSIONS = """
     jpg jpeg jpe jfif mpo png apng gif bmp dib tif tiff webp avif heic heif hif jp2 j2k jpx ppm pgm pbm pnm qoi
+    hdr exr
 """
 _VIDEO_EXTENSIONS = """
     mp4 m4v mov mkv webm avi mpg mpeg mpe m2v ts mts m2ts vob wmv asf flv f4v 3gp 3g2 ogv mxf dav

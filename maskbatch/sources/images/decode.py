@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from maskbatch.errors import InputError
-from maskbatch.sources.images import jpeg, pillow_decoder
+from maskbatch.sources.images import jpeg, pillow_decoder, second_reader
 from maskbatch.sources.sniff import SNIFF_BYTES, Kind, sniff
 from maskbatch.types import SEVERITY, Frame, Image, Problem
 
@@ -43,14 +43,23 @@ def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
     if not data:
         raise InputError("empty", "the file is empty (0 bytes)")
     kind = sniff(data[:SNIFF_BYTES])
-    if kind.key == "jpeg":
-        return _decode_jpeg(data, cover, max_pixels)
-    if kind.key in pillow_decoder.FORMATS:
-        stored, exif, problems = pillow_decoder.decode(data, kind.key, kind.title, max_pixels)
-        image = upright(stored, exif.orientation)
-        height, width = image.shape[:2]
-        return Frame(image, width, height, load_full=lambda: image, problem=_joined(problems), taken_at=exif.taken_at)
-    raise _not_a_picture(kind)
+    try:
+        if kind.key == "jpeg":
+            return _decode_jpeg(data, cover, max_pixels)
+        if kind.key in pillow_decoder.FORMATS:
+            stored, exif, problems = pillow_decoder.decode(data, kind.key, kind.title, max_pixels)
+            return _frame(upright(stored, exif.orientation), _joined(problems), exif.taken_at)
+        raise _not_a_picture(kind)
+    except InputError as error:
+        if kind.media != "image" or error.code not in ("corrupt", "truncated", "unsupported"):
+            raise
+        image, problem = second_reader.decode(data, kind.key, error, max_pixels)
+        return _frame(image, problem, None)
+
+
+def _frame(image: Image, problem: Problem | None, taken_at: str | None) -> Frame:
+    height, width = image.shape[:2]
+    return Frame(image, width, height, load_full=lambda: image, problem=problem, taken_at=taken_at)
 
 
 def upright(image: Image, orientation: int) -> Image:

@@ -7,6 +7,9 @@ PDF, WMF) are not in the list.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import importlib
 import io
 import struct
@@ -14,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -71,6 +75,7 @@ def decode(data: bytes, key: str, title: str, max_pixels: int) -> tuple[Image, E
                 _check_webp_canvas(data, max_pixels)
             if key == "tiff":
                 check_compression(data)
+                _silence_libtiff()
             return _decode(data, key, title, max_pixels)
         except InputError:
             raise
@@ -148,6 +153,18 @@ _TIFF_UNREAD = {
     34676: "SGI LogLuv",
 }
 """Compressions that the reader was built without, which libtiff would say on standard error; names as in libtiff's tiff.h."""
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Take the handlers away by which libtiff writes to standard error; Pillow raises what matters (TIFFError(3TIFF))."""
+    with contextlib.suppress(OSError, ImportError):
+        importlib.import_module("PIL._imaging")
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+        for path in {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "libtiff" in line}:
+            library = ctypes.CDLL(path)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def check_compression(data: bytes) -> None:
