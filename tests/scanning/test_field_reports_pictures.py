@@ -22,7 +22,6 @@ import simplejpeg
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 from red_squares import write_archive
-from shared_data import REPOSITORY
 
 import maskbatch
 from maskbatch.errors import InputError, ModelError, UsageError, WorkerError
@@ -170,19 +169,6 @@ def test_no_library_writes_to_standard_error(image: npt.NDArray[np.uint8], capfd
     with pytest.raises(InputError):
         decode(data[:4000] + bytes(64) + data[4064:])
     assert capfd.readouterr().err == ""
-
-
-def test_what_two_other_readers_read_is_read(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "benchmarks" / "readers.py", "--damaged", "96", "--out", tmp_path / "table.md"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    *_, total = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
-    assert total.split("|")[1].strip() == "all"
-    assert total.split("|")[-2].strip() == "0"
 
 
 # Known loss is told.

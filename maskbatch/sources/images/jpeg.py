@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -23,7 +24,8 @@ from maskbatch.types import Image, Problem
 _DECODABLE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_END_OF_IMAGE = b"\xff\xd9"
+_SCAN, _END = 0xDA, 0xD9
+_END_OF_IMAGE = bytes((0xFF, _END))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +49,50 @@ def read_header(data: bytes) -> JpegHeader:
     frame: tuple[int, int, int] | None = None
     adobe = False
     exif: Exif | None = None
-    at = 2
-    end = len(data)
-    while True:
-        at = data.find(b"\xff", at)
-        while 0 <= at < end and data[at] == 0xFF:  # fill bytes may precede a marker
-            at += 1
-        if at < 0 or at >= end:
-            raise InputError("truncated", "the JPEG ends inside its header, before any image data")
-        marker = data[at]
-        at += 1
-        if marker == 0 or marker in _WITHOUT_LENGTH:
-            continue
-        if marker == 0xD9:
+    for marker, start, stop in _segments(data):
+        if marker == _END:
             raise InputError("corrupt", "the JPEG ends before any image data")
-        if at + 2 > end:
-            raise InputError("truncated", "the JPEG ends inside its header, before any image data")
-        length = data[at] << 8 | data[at + 1]
-        body = data[at + 2 : at + length]
-        if length < 2:
+        if stop - start < 4:
             raise InputError("corrupt", "a segment of the JPEG header has an impossible length")
+        body = data[start + 4 : stop]
         if marker in _START_OF_FRAME:
             frame = _frame_size(marker, body)
         elif marker == 0xE1 and body.startswith(b"Exif\0") and exif is None:
             exif = read_exif(body[6:])
         elif marker == 0xEE and body.startswith(b"Adobe"):
             adobe = True
-        elif marker == 0xDA:
+        elif marker == _SCAN:
             break
-        at += length
+    else:
+        raise InputError("truncated", "the JPEG ends inside its header, before any image data")
     if frame is None:
         raise InputError("corrupt", "the JPEG has image data but does not say their size")
     width, height, components = frame
     return JpegHeader(width, height, components, adobe, exif or NO_EXIF)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The marker segments behind the start of the image: each marker, where its 0xFF stands, and where the segment ends.
+
+    The last ones are those that a caller does not go on after (the first scan) or where the data end. A length may be impossible
+    (under 2, or behind the end).
+    """
+    at, end = 2, len(data)
+    while True:
+        at = data.find(b"\xff", at)
+        while 0 <= at < end and data[at] == 0xFF:  # fill bytes may precede a marker
+            at += 1
+        if at < 0 or at >= end:
+            return
+        marker = data[at]
+        at += 1
+        if marker == 0 or marker in _WITHOUT_LENGTH:
+            continue
+        if at + 2 > end and marker != _END:
+            return
+        length = int.from_bytes(data[at : at + 2], "big")
+        yield marker, at - 2, at + length
+        at += max(length, 2)
 
 
 def _frame_size(marker: int, body: bytes) -> tuple[int, int, int]:
@@ -157,28 +170,17 @@ def without_metadata(data: bytes) -> bytes:
     Args:
         data: a file whose header `read_header` accepts.
     """
-    kept = [b"\xff\xd8"]
-    at, end, jfif = 2, len(data), False
-    while True:
-        at = data.find(b"\xff", at)
-        while 0 <= at < end and data[at] == 0xFF:
-            at += 1
-        if at < 0 or at + 2 > end:
-            return data
-        marker = data[at]
-        at += 1
-        if marker == 0 or marker in _WITHOUT_LENGTH:
-            continue
-        length = data[at] << 8 | data[at + 1]
-        segment = bytes((0xFF, marker)) + data[at : at + length]
-        if marker == 0xDA:
-            return b"".join(kept) + segment + data[at + length :]
+    kept, jfif = [b"\xff\xd8"], False
+    for marker, start, stop in _segments(data):
+        segment = data[start:stop]
+        if marker == _SCAN:
+            return b"".join(kept) + data[start:]
         if marker == 0xE0 and not jfif and segment[4:8] == b"JFIF":
             kept.append(_JFIF)  # says that the colours are YCbCr
             jfif = True
         elif marker in _START_OF_FRAME or marker in _TABLES or (marker == 0xEE and segment[4:9] == b"Adobe"):
             kept.append(segment)
-        at += max(length, 2)
+    return data
 
 
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
