@@ -123,7 +123,7 @@ def summarize(
     counter = _Counter(by, zone, task)
     untracked = sum(_count_faces(counter, table, tracked) for table in reader.tables(_COLUMNS))
     if tracked:
-        counter.add(_people(reader), "first_at", "first_s")
+        counter.add(people_table(reader), "first_at", "first_s")
     counted: Counted = "people" if tracked else "faces"
     if tracked and counter.faces:
         counted = "people and faces"
@@ -182,7 +182,7 @@ def _count_faces(counter: _Counter, table: pa.Table, tracked: bool) -> int:
     return int(pc.sum(pc.and_(in_video, pc.is_null(table["track"]))).as_py() or 0) if tracked else 0
 
 
-def _people(reader: ResultReader) -> pa.Table:
+def people_table(reader: ResultReader) -> pa.Table:
     """The tracks of a result: from its tracks table where that lies beside it, else made once more from the faces."""
     table = reader.tracks()
     return tracks_table(reader.tables((*USED, *reader.task.probability_columns))) if table is None else table
