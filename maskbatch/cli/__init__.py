@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-COMMANDS = ("scan", "status", "summary", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
+COMMANDS = ("scan", "status", "summary", "report", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
 EXPORT_HINT = (
     "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
     "(or `pip install ./export`)"

@@ -98,7 +98,7 @@ def static_text(name: str) -> str:
 
 def _policy(page: Page) -> str:
     scripts = " ".join(map(_hash, page.scripts))
-    # uPlot places its parts by the `style` property, which a policy does not concern; style *attributes* are not used.
+    # Scripts set the `style` property, which a policy does not concern; style *attributes* are not used.
     styles = " ".join(map(_hash, page.styles))
     return (
         f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src data:; "
