@@ -126,8 +126,9 @@
   }
   function update() {
     const begin = performance.now();
-    count(); cover(); answer();
-    for (const box of document.querySelectorAll(".chart")) draw[box.dataset.kind](box, box.dataset.by);
+    const boxes = document.querySelectorAll(".chart");
+    Web.begin(boxes); count(); cover(); answer();
+    for (const box of boxes) draw[box.dataset.kind](box, box.dataset.by);
     document.documentElement.dataset.filterMs = (performance.now() - begin).toFixed(1);
   }
   function read() {

@@ -18,7 +18,13 @@ const Web = (() => {
     if (parent) parent.appendChild(node);
     return node;
   }
-  function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+  // Asking for a style or a width after the page has changed lays it out anew, so both are asked for once per round (`begin`).
+  let colours = new Map(), widths = new Map();
+  function css(name) {
+    if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+    return colours.get(name);
+  }
+  function begin(boxes) { colours = new Map(); widths = new Map(); for (const box of boxes) widths.set(box, box.clientWidth); }
   const tip = document.createElement("div");
   tip.className = "tip hidden"; tip.setAttribute("aria-hidden", "true"); document.body.appendChild(tip);
   // One listener for every mark of every chart: marks carry their words in data-tip.
@@ -55,7 +61,7 @@ const Web = (() => {
   }
   // Horizontal: a dot with its interval per name, for cameras and weekdays.
   function dots(box, items, options) {
-    const rows = items.length, step = rows > 60 ? 14 : 22, left = 130, width = Math.max(320, box.clientWidth || 480), height = rows * step + 30;
+    const rows = items.length, step = rows > 60 ? 14 : 22, left = 130, width = Math.max(320, widths.get(box) || 480), height = rows * step + 30;
     const root = canvas(box, width, height, options.title), right = width - 66, x = v => left + v * (right - left);
     for (const v of [0, .25, .5, .75, 1]) {
       svg("line", {x1: x(v), x2: x(v), y1: 4, y2: rows * step + 6, stroke: css("--line")}, root);
@@ -75,7 +81,7 @@ const Web = (() => {
   }
   // A line with its band over an ordered axis, and beneath it how many stand behind each point.
   function line(box, items, options) {
-    const width = Math.max(320, box.clientWidth || 480), height = 230, left = 44, right = width - 12, top = 10, bottom = 160, base = 205;
+    const width = Math.max(320, widths.get(box) || 480), height = 230, left = 44, right = width - 12, top = 10, bottom = 160, base = 205;
     const root = canvas(box, width, height, options.title), n = items.length, step = (right - left) / Math.max(1, n), x = i => left + step * (i + .5), y = v => bottom - v * (bottom - top);
     for (const v of [0, .25, .5, .75, 1]) {
       svg("line", {x1: left, x2: right, y1: y(v), y2: y(v), stroke: css("--line")}, root);
@@ -109,7 +115,7 @@ const Web = (() => {
     });
   }
   function bars(box, items, options) {
-    const width = Math.max(320, box.clientWidth || 480), height = 180, left = 54, right = width - 10, top = 8, bottom = 150;
+    const width = Math.max(320, widths.get(box) || 480), height = 180, left = 54, right = width - 10, top = 8, bottom = 150;
     const root = canvas(box, width, height, options.title), step = (right - left) / Math.max(1, items.length), most = Math.max(1, ...items.map(i => i.n)), format = options.format || (v => integer.format(v));
     for (const v of [0, .5, 1]) {
       svg("line", {x1: left, x2: right, y1: bottom - v * (bottom - top), y2: bottom - v * (bottom - top), stroke: css("--line")}, root);
@@ -134,7 +140,7 @@ const Web = (() => {
   }
   // Rows × 24 columns. Colour runs over the shares that occur; a cell with nobody is empty.
   function heat(box, rows, options) {
-    const step = rows.length > 60 ? 10 : 20, left = 130, width = Math.max(480, box.clientWidth || 480), cell = (width - left - 8) / 24, height = rows.length * step + 44;
+    const step = rows.length > 60 ? 10 : 20, left = 130, width = Math.max(480, widths.get(box) || 480), cell = (width - left - 8) / 24, height = rows.length * step + 44;
     const root = canvas(box, width, height, options.title), all = rows.flatMap(r => r.cells.filter(c => c.n && !c.hidden).map(c => c.share));
     const low = Math.floor(Math.min(1, ...all) * 20) / 20, high = Math.ceil(Math.max(0, ...all) * 20) / 20, a = css("--heat-low"), b = css("--heat-high");
     let first = true;
@@ -160,5 +166,5 @@ const Web = (() => {
   }
   for (const cell of document.querySelectorAll("[data-n]")) cell.textContent = formats[cell.dataset.f](Number(cell.dataset.n));
   for (const swatch of document.querySelectorAll("[data-label]")) swatch.style.background = `var(--label-${swatch.dataset.label})`;
-  return {dots, line, bars, heat, unpack, percent, integer, decimal, css};
+  return {begin, dots, line, bars, heat, unpack, percent, integer, decimal, css};
 })();
