@@ -33,17 +33,16 @@ def report(
     """Who wore a mask, where and when, how sure that is, and what was not seen: one file that needs no network and no server."""
     from pathlib import Path
 
-    from maskbatch.report.make import ReportOptions, make_report
+    from maskbatch.report.make import ReportOptions, make_report, write_report
     from maskbatch.report.people import result_name
-    from maskbatch.storage.atomic import write_bytes
     from maskbatch.storage.opener import is_url
 
-    text = make_report(results, form, ReportOptions(timezone, public))
+    options = ReportOptions(timezone, public)
     if out is None and form != "html":
-        typer.echo(text, nl=False)
+        typer.echo(make_report(results, form, options), nl=False)
         return
     if out is None:
         stem = result_name(results).removesuffix(".parquet")
         out = f"{stem}.html" if is_url(results) else str(Path(results.rstrip("/")).with_name(f"{stem}.html"))
-    write_bytes(Path(out), text.encode())
+    write_report(results, Path(out), form, options)
     typer.echo(f"wrote {out}")

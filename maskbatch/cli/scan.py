@@ -152,6 +152,12 @@ def scan(
     boxes: Annotated[
         bool, typer.Option("--boxes/--no-boxes", help="Draw boxes and labels.", rich_help_panel=PICTURES)
     ] = True,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the report here: one HTML file, as `maskbatch report` makes it.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"],
         typer.Option(
@@ -325,6 +331,11 @@ def scan(
     except KeyboardInterrupt:
         typer.echo(INTERRUPTED, err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if report is not None and not dry_run:
+        from maskbatch.report.make import ReportOptions, write_report
+
+        write_report(out, report, options=ReportOptions(timezone))
+        summary.outputs["report"] = str(report)
     if json_summary:
         import json
 

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from maskbatch.report.coverage import read_coverage
@@ -14,6 +15,7 @@ from maskbatch.report.packed import SMALLEST, for_public, pack
 from maskbatch.report.people import SIZES_PER_DOUBLING, STEPS, read_people, result_name
 from maskbatch.report.sections import SECTIONS, Content, Figures
 from maskbatch.results.reader import ResultReader
+from maskbatch.storage.atomic import write_bytes
 from maskbatch.web.look import label_css
 from maskbatch.web.page import Page, render, static_text
 from maskbatch.web.tables import plain_markdown, shown
@@ -62,6 +64,13 @@ def make_report(results: str | os.PathLike[str], form: ReportFormat = "html", op
     if form == "json":
         return _json(made, figures)
     return _markdown(made, options) if form == "md" else _html(made, figures, options)
+
+
+def write_report(
+    results: str | os.PathLike[str], out: Path, form: ReportFormat = "html", options: ReportOptions | None = None
+) -> None:
+    """Make a report and write it whole. Raises as `make_report`, and OutputError."""
+    write_bytes(out, make_report(results, form, options).encode())
 
 
 def _figures(reader: ResultReader, options: ReportOptions) -> Figures:
