@@ -119,7 +119,7 @@ def test_quantiles_of_t() -> None:
     from scipy.stats import t
 
     for freedom in (4, 9, 30, 500):
-        assert t_quantile(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=0.003)
+        assert t_quantile(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=0.01)
 
 
 @pytest.mark.parametrize(("days", "method"), [(3, "bootstrap over camera-days"), (14, "cluster-robust")])

@@ -28,7 +28,7 @@ class ShareInterval:
 
 
 def t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t (expansion in 1/ν; Abramowitz and Stegun 26.7.5); within .002 from 5 degrees on."""
+    """97.5 % quantile of Student's t (expansion in 1/ν; Abramowitz and Stegun 26.7.5); within .01 from 4 degrees on."""
     z, v = _Z, float(freedom)
     return (
         z
