@@ -25,7 +25,9 @@ _EPOCH_S = 1_772_409_600  # 2026-03-02 00:00 UTC, a Monday
 _LABELS = ("with_mask", "without_mask", "mask_weared_incorrect")
 
 
-def write_synthetic(folder: Path, people: int, *, cameras: int = 20, days: int = 60, tracked: bool = True, effects: bool = True) -> Path:
+def write_synthetic(
+    folder: Path, people: int, *, cameras: int = 20, days: int = 60, tracked: bool = True, effects: bool = True
+) -> Path:
     """A made-up archive: a video per camera and hour from 7 to 21, with some that failed; camera-days differ by chance.
 
     With `effects`, cameras 1 to 3 are laxer, evenings are laxer, and so are Sundays.
@@ -113,7 +115,12 @@ def _write_inputs(folder: Path, cameras: int, days: int, faces: Any) -> None:
             | {"source": _name(video, days), "media": "video", "status": status, "faces": int(faces[video])}
             | {"error": None if status == "ok" else "truncated" if status == "partial" else "corrupt", "sha256": None}
             | {"message": None if status == "ok" else "the file ends early", "width": 1280, "height": 720}
-            | {"duration_s": 3600.0, "frames_read": 3600, "frames_skipped": 86400, "frames_failed": 50 if status == "partial" else 0}
+            | {
+                "duration_s": 3600.0,
+                "frames_read": 3600,
+                "frames_skipped": 86400,
+                "frames_failed": 50 if status == "partial" else 0,
+            }
         )
     pq.write_table(pa.Table.from_pylist(rows, schema=INPUTS), folder / "results.inputs.parquet")
 
@@ -137,13 +144,21 @@ def in_browser(page_file: Path) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
+        )
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(page_file.resolve().as_uri())
         page.wait_for_selector("html[data-ready-ms]", state="attached", timeout=60_000)
         ready = float(page.evaluate("document.documentElement.dataset.readyMs"))
         times = []
-        for selector, value in (("#f-confidence", "80"), ("#f-size", "35"), ("#f-camera", "1"), ("#f-camera", "-1"), ("#f-hour-from", "12")):
+        for selector, value in (
+            ("#f-confidence", "80"),
+            ("#f-size", "35"),
+            ("#f-camera", "1"),
+            ("#f-camera", "-1"),
+            ("#f-hour-from", "12"),
+        ):
             page.evaluate(
                 "([s, v]) => { delete document.documentElement.dataset.filterMs; const e = document.querySelector(s); e.value = v;"
                 " e.dispatchEvent(new Event('input', {bubbles: true})); }",

@@ -9,7 +9,9 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report", short_help="Write one HTML file that answers the question, offline.", no_args_is_help=True)(report)
+    app.command("report", short_help="Write one HTML file that answers the question, offline.", no_args_is_help=True)(
+        report
+    )
 
 
 def report(
@@ -17,7 +19,10 @@ def report(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", help="File to write. [default: the result's name with .html; md and json on standard output]", show_default=False
+            "--out",
+            "-o",
+            help="File to write. [default: the result's name with .html; md and json on standard output]",
+            show_default=False,
         ),
     ] = None,
     form: Annotated[

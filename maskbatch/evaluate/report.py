@@ -16,6 +16,7 @@ from maskbatch.evaluate.run import PictureDetector, Run, run_detectors
 from maskbatch.evaluate.scores import Scores, Share, score_run
 from maskbatch.evaluate.truth import Truth
 from maskbatch.tasks.mask import LABELS
+from maskbatch.web.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,13 @@ def _detection_table(found: Evaluation) -> str:
         )
         for scores, around in zip(found.scores, found.intervals, strict=True)
     ]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _size_table(found: Evaluation) -> str:
     names = list(found.scores[0].recall_by_size)
     head = ("recall by face size", *(f"{name} ({found.scores[0].recall_by_size[name].total})" for name in names))
-    return _table(head, [(s.name, *(_rate(s.recall_by_size[name]) for name in names)) for s in found.scores])
+    return markdown_table(head, [(s.name, *(_rate(s.recall_by_size[name]) for name in names)) for s in found.scores])
 
 
 def _class_table(found: Evaluation) -> str:
@@ -158,7 +159,7 @@ def _class_table(found: Evaluation) -> str:
             f"{_rate(scores.recall_by_class[name])} / {_number(scores.class_ap.get(name, math.nan))}" for name in names
         ]
         rows.append((scores.name, *cells))
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _confusion_table(scores: Scores, min_score: float) -> str:
@@ -166,16 +167,7 @@ def _confusion_table(scores: Scores, min_score: float) -> str:
     head = (f"{scores.name}, score ≥ {min_score:g}: true ↓ predicted →", *scores.labels, "missed")
     names = (*scores.labels, "no face")
     rows = [(name, *map(str, row.tolist())) for name, row in zip(names, scores.confusion, strict=True)]
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(head), "| " + " | ".join("-" * width for width in widths) + " |", *map(line, rows)])
+    return markdown_table(head, rows)
 
 
 def _rate(share: Share) -> str:

@@ -16,7 +16,17 @@ from maskbatch.sources.capture_metadata import CaptureMetadataRules
 from maskbatch.types import SEVERITY, Source
 
 COUNTS = ("inputs", "ok", "partial", "error", "images", "video_s", "frames_read", "frames_skipped", "frames_failed")
-_COLUMNS = ("source", "media", "status", "error", "message", "frames_read", "frames_failed", "frames_skipped", "duration_s")
+_COLUMNS = (
+    "source",
+    "media",
+    "status",
+    "error",
+    "message",
+    "frames_read",
+    "frames_failed",
+    "frames_skipped",
+    "duration_s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ def read_coverage(reader: ResultReader, people: People) -> Coverage:
                         row["frames_failed"],
                     )
                 )
-    failures.sort(key=lambda f: (-SEVERITY.index(f.status), -f.frames_failed, natural(f.source)))  # type: ignore[arg-type]
+    failures.sort(key=lambda f: (-SEVERITY.index(f.status), -f.frames_failed, natural(f.source)))
     by_error = dict(sorted(errors.items(), key=lambda item: -item[1]))
     return Coverage(tuple(cameras), tuple(counts), hours, tuple(failures), by_error, True)
 
@@ -120,7 +130,12 @@ def _count(one: dict[str, float], row: dict[str, Any]) -> None:
 
 
 def _spread(
-    hours: dict[tuple[int, int], list[float]], camera: int, row: dict[str, Any], start: float, zone: dt.tzinfo, epoch: dt.date
+    hours: dict[tuple[int, int], list[float]],
+    camera: int,
+    row: dict[str, Any],
+    start: float,
+    zone: dt.tzinfo,
+    epoch: dt.date,
 ) -> None:
     """Spread an input over the local hours that it covers."""
     if np.isnan(start):
@@ -143,5 +158,3 @@ def _spread(
 
 def _zero() -> dict[str, float]:
     return dict.fromkeys(COUNTS, 0)
-
-

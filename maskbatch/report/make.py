@@ -41,7 +41,9 @@ class ReportOptions:
 Made = list[tuple[str, str, Content]]
 
 
-def make_report(results: str | os.PathLike[str], form: ReportFormat = "html", options: ReportOptions | None = None) -> str:
+def make_report(
+    results: str | os.PathLike[str], form: ReportFormat = "html", options: ReportOptions | None = None
+) -> str:
     """The report of a result.
 
     Args:

@@ -50,7 +50,13 @@ def pack(people: People, coverage: Coverage) -> Packed:
     }
     # The wide types come first, so that every column begins at a multiple of its size.
     data = b"".join(np.ascontiguousarray(column).tobytes() for column in columns.values())
-    kinds = {"<i4": "Int32Array", "<u4": "Uint32Array", "<f4": "Float32Array", "<u2": "Uint16Array", "|u1": "Uint8Array"}
+    kinds = {
+        "<i4": "Int32Array",
+        "<u4": "Uint32Array",
+        "<f4": "Float32Array",
+        "<u2": "Uint16Array",
+        "|u1": "Uint8Array",
+    }
     layout = {name: [kinds[column.dtype.str], len(column)] for name, column in columns.items()}
     return Packed(base64.b64encode(gzip.compress(data, 6, mtime=0)).decode(), layout)
 

@@ -199,7 +199,9 @@ class _Rows:
 
     def _names(self, table: pa.Table) -> tuple[Array, Array, Array]:
         source = _codes(table["source"], self._sources)
-        names = table["camera"] if "camera" in table.column_names else pa.chunked_array([pa.nulls(len(table), pa.string())])
+        names = (
+            table["camera"] if "camera" in table.column_names else pa.chunked_array([pa.nulls(len(table), pa.string())])
+        )
         camera = _codes(names, self._cameras)
         micros = table["captured_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
         quarter = np.floor_divide(_floats(micros), _QUARTER_US)  # every clock differs from UTC by whole quarters
@@ -271,10 +273,12 @@ def _slots(quarter: Array, zone: dt.tzinfo) -> tuple[Array, dt.date]:
 def _codes(column: pa.ChunkedArray, numbers: dict[Any, int]) -> Array:
     """Names as numbers of `numbers`, which grows by those that are new."""
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
-    codes = np.array([numbers.setdefault(name, len(numbers)) for name in encoded.dictionary.to_pylist()] or [0], np.int32)
+    codes = np.array(
+        [numbers.setdefault(name, len(numbers)) for name in encoded.dictionary.to_pylist()] or [0], np.int32
+    )
     indices = encoded.indices
     if not indices.null_count:
-        return codes[indices.to_numpy(zero_copy_only=False)]
+        return np.asarray(codes[indices.to_numpy(zero_copy_only=False)])
     missing = numbers.setdefault(None, len(numbers))
     valid = indices.is_valid().to_numpy(zero_copy_only=False)
     return np.where(valid, codes[indices.fill_null(0).to_numpy(zero_copy_only=False)], missing)

@@ -77,10 +77,10 @@ def render(page: Page) -> str:
     return env.from_string(_SHELL).render(
         policy=_policy(page),
         title=page.title,
-        styles=[Markup(style) for style in page.styles],  # noqa: S704  ours, not data
-        scripts=[Markup(script) for script in page.scripts],  # noqa: S704
-        body=Markup(body),  # noqa: S704  escaped by its own rendering
-        data=Markup(script_json(page.data)),  # noqa: S704
+        styles=[Markup(style) for style in page.styles],
+        scripts=[Markup(script) for script in page.scripts],
+        body=Markup(body),
+        data=Markup(script_json(page.data)),
         columns=page.columns,
     )
 

@@ -61,7 +61,9 @@ def opened(chromium: Any, html: str, folder: Path, **context: Any) -> tuple[Any,
 
 def choose(page: Any, selector: str, value: str) -> None:
     page.evaluate("() => { delete document.documentElement.dataset.filterMs; }")
-    page.eval_on_selector(selector, "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", value)
+    page.eval_on_selector(
+        selector, "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
     page.wait_for_selector("html[data-filter-ms]", state="attached")
 
 
@@ -79,7 +81,9 @@ def test_filters_recompute_the_figures_without_a_network(chromium: Any, result: 
     numbers = [float(text) for text in re.findall(r"([\d.]+)%", sentence)]
     assert f"of {expected.people:,} people" in sentence
     assert numbers[0] == pytest.approx(100 * expected.share, abs=0.06)
-    assert numbers[1:] == pytest.approx([100 * expected.low, 100 * expected.high], abs=1.5), "14 camera-days: two bootstraps"
+    assert numbers[1:] == pytest.approx([100 * expected.low, 100 * expected.high], abs=1.5), (
+        "14 camera-days: two bootstraps"
+    )
     choose(page, "#f-camera", "-1")
     choose(page, "#f-confidence", "0")
     everything = share_interval(people.cell_correct, people.cell_count, people.cell_cluster)
@@ -108,7 +112,9 @@ def test_charts_speak_and_can_be_walked_by_keyboard(chromium: Any, result: Path,
     after = page.evaluate("() => document.activeElement.getAttribute('aria-label')")
     assert before != after
     assert "people" in after
-    unlabelled = page.evaluate("() => [...document.querySelectorAll('svg,input,select,button')].filter(e => !(e.ariaLabel || e.closest('label') || e.textContent)).length")
+    unlabelled = page.evaluate(
+        "() => [...document.querySelectorAll('svg,input,select,button')].filter(e => !(e.ariaLabel || e.closest('label') || e.textContent)).length"
+    )
     assert unlabelled == 0
     page.keyboard.press("Escape")
     assert not page.is_visible(".tip")
@@ -138,7 +144,9 @@ def test_markup_in_names_does_nothing(chromium: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("public", [False, True])
 def test_an_empty_result_opens(chromium: Any, tmp_path: Path, public: bool) -> None:
-    page, told = opened(chromium, make_report(write_result(tmp_path, [], []), options=ReportOptions(public=public)), tmp_path)
+    page, told = opened(
+        chromium, make_report(write_result(tmp_path, [], []), options=ReportOptions(public=public)), tmp_path
+    )
     assert "No face was found" in page.inner_text("#answer")
     assert told == []
 

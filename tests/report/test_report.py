@@ -44,7 +44,9 @@ def test_the_answer_counts_sightings_and_says_so(tmp_path: Path) -> None:
 
 
 def test_people_are_counted_once_where_they_were_followed(tmp_path: Path) -> None:
-    rows = [face(track=0, frame=i, time_s=float(i), x2=10.0 + i) for i in range(5)] + [face("without_mask", track=1, frame=9, face=1)]
+    rows = [face(track=0, frame=i, time_s=float(i), x2=10.0 + i) for i in range(5)] + [
+        face("without_mask", track=1, frame=9, face=1)
+    ]
     people = read_people(ResultReader(write_result(tmp_path, rows)))
     assert people.counted == "people"
     assert len(people.label) == 2
@@ -63,7 +65,13 @@ def test_hours_and_weekdays_are_local(tmp_path: Path) -> None:
 def test_coverage_counts_inputs_without_faces_and_names_the_failed(tmp_path: Path) -> None:
     inputs = [
         {"source": "a.mp4", "faces": 1, "duration_s": 3600.0, "frames_read": 60},
-        {"source": "gate/20260302_090000.mp4", "duration_s": 1800.0, "status": "partial", "error": "truncated", "frames_failed": 7},
+        {
+            "source": "gate/20260302_090000.mp4",
+            "duration_s": 1800.0,
+            "status": "partial",
+            "error": "truncated",
+            "frames_failed": 7,
+        },
         {"source": "x.jpg", "media": "image", "status": "error", "error": "corrupt", "message": "broken"},
     ]
     found = report(write_result(tmp_path, [face()], inputs))
@@ -75,7 +83,16 @@ def test_coverage_counts_inputs_without_faces_and_names_the_failed(tmp_path: Pat
 
 
 def test_the_packed_columns_hold_every_row(tmp_path: Path) -> None:
-    rows = [face("without_mask" if i % 3 else "with_mask", 0.6, face=i, camera=f"cam {i % 2}", captured_at=MONDAY + dt.timedelta(hours=i % 5)) for i in range(40)]
+    rows = [
+        face(
+            "without_mask" if i % 3 else "with_mask",
+            0.6,
+            face=i,
+            camera=f"cam {i % 2}",
+            captured_at=MONDAY + dt.timedelta(hours=i % 5),
+        )
+        for i in range(40)
+    ]
     html = make_report(write_result(tmp_path, rows))
     match = re.search(r'id="columns">([^<]*)<', html)
     layout = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])["layout"]  # type: ignore[index]

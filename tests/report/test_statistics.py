@@ -18,17 +18,35 @@ plan = pytest.importorskip("maskbatch.report.statistics.plan")
 
 
 def archive(
-    rng: np.random.Generator, cameras: int = 6, days: int = 14, *, spread: float = 0.6, place: float = 0.0, evening: float = 0.0, each: int = 10
+    rng: np.random.Generator,
+    cameras: int = 6,
+    days: int = 14,
+    *,
+    spread: float = 0.6,
+    place: float = 0.0,
+    evening: float = 0.0,
+    each: int = 10,
 ) -> People:
     """People of camera-days that differ by chance (`spread`, in log-odds); the first camera and the evenings may differ for good."""
-    camera, day, hour = (part.ravel() for part in np.meshgrid(np.arange(cameras), np.arange(days), np.arange(8, 20), indexing="ij"))
-    logit = 1.0 + spread * rng.standard_normal((cameras, days))[camera, day] - place * (camera == 0) - evening * (hour >= 18)
+    camera, day, hour = (
+        part.ravel() for part in np.meshgrid(np.arange(cameras), np.arange(days), np.arange(8, 20), indexing="ij")
+    )
+    logit = (
+        1.0
+        + spread * rng.standard_normal((cameras, days))[camera, day]
+        - place * (camera == 0)
+        - evening * (hour >= 18)
+    )
     count = rng.poisson(each, len(camera)) + 1
     correct = rng.binomial(count, 1 / (1 + np.exp(-logit)))
-    label = np.concatenate([np.r_[np.zeros(y), np.ones(n - y)] for y, n in zip(correct, count, strict=True)]).astype(np.uint8)
+    label = np.concatenate([np.r_[np.zeros(y), np.ones(n - y)] for y, n in zip(correct, count, strict=True)]).astype(
+        np.uint8
+    )
     names = tuple(f"cam {i}" for i in range(cameras))
     zero = np.zeros(len(label), np.uint8)
-    return People(MASK, "people", names, camera, day * 24 + hour, count, label, zero, zero, dt.date(2026, 3, 2), "UTC", 0, {})
+    return People(
+        MASK, "people", names, camera, day * 24 + hour, count, label, zero, zero, dt.date(2026, 3, 2), "UTC", 0, {}
+    )
 
 
 def p_values(people: People) -> dict[str, float]:
@@ -80,7 +98,10 @@ def test_sparse_cells_are_permuted() -> None:
 def test_permutation_has_its_level() -> None:
     rng = np.random.default_rng(2)
     group = np.repeat(np.arange(4), 6)
-    found = [models.permute_clusters(group, rng.binomial(20, rng.beta(4, 2, 24)), np.full(24, 20), 99, int(i)) <= 0.05 for i in range(200)]
+    found = [
+        models.permute_clusters(group, rng.binomial(20, rng.beta(4, 2, 24)), np.full(24, 20), 99, int(i)) <= 0.05
+        for i in range(200)
+    ]
     assert 0.01 <= np.mean(found) <= 0.10
 
 
@@ -90,8 +111,12 @@ def test_gee_equals_that_of_statsmodels_on_single_people() -> None:
     camera = people.cell_camera
     design, _ = models.dummies(camera, 0)
     design = np.column_stack([np.ones(len(camera)), design])
-    ours = models.gee(design, ("a", "b", "c"), people.cell_correct.astype(float), people.cell_count.astype(float), people.cell_cluster)
-    judge = sm.GEE((people.label == 0).astype(float), design[cells], people.cell_cluster[cells], family=sm.families.Binomial())
+    ours = models.gee(
+        design, ("a", "b", "c"), people.cell_correct.astype(float), people.cell_count.astype(float), people.cell_cluster
+    )
+    judge = sm.GEE(
+        (people.label == 0).astype(float), design[cells], people.cell_cluster[cells], family=sm.families.Binomial()
+    )
     fitted = judge.fit(cov_type="bias_reduced")
     assert np.allclose(ours.log_odds, fitted.params, atol=1e-6)
     # statsmodels applies the correction to correlated residuals by a symmetric root in place of the inverse, hence not to the last digit.

@@ -45,6 +45,11 @@
   function t(v) { const z = 1.959963984540054; return z + (z ** 3 + z) / (4 * v) + (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * v * v) + (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / (384 * v ** 3); }
   function wilson(p, m, q) { const centre = (p + q * q / (2 * m)) / (1 + q * q / m), half = q / (1 + q * q / m) * Math.sqrt(p * (1 - p) / m + q * q / (4 * m * m)); return [Math.max(0, centre - half), Math.min(1, centre + half)]; }
   function random(seed) { return () => { seed = seed + 0x6D2B79F5 | 0; let x = Math.imul(seed ^ seed >>> 15, 1 | seed); x = x + Math.imul(x ^ x >>> 7, 61 | x) ^ x; return ((x ^ x >>> 14) >>> 0) / 4294967296; }; }
+  const drawn = new Map();  // which clusters are drawn, by their number: every chart may use the same draws
+  function draws(g) {
+    if (!drawn.has(g)) { const next = random(7); drawn.set(g, Uint8Array.from({length: 300 * g}, () => next() * g)); }
+    return drawn.get(g);
+  }
   // The same intervals as maskbatch/report/statistics/intervals.py; the bootstrap draws fewer times.
   function interval(ys, ns) {
     const g = ns.length; let Y = 0, N = 0;
@@ -54,8 +59,8 @@
     if (g < 5) return item;
     if (share === 0 || share === 1) [item.low, item.high] = wilson(share, g, t(g - 1));
     else if (g < 30) {
-      const next = random(7), shares = new Float64Array(300);
-      for (let d = 0; d < 300; d++) { let a = 0, b = 0; for (let i = 0; i < g; i++) { const k = next() * g | 0; a += ys[k]; b += ns[k]; } shares[d] = a / b; }
+      const picks = draws(g), shares = new Float64Array(300);
+      for (let d = 0, at = 0; d < 300; d++) { let a = 0, b = 0; for (let i = 0; i < g; i++) { const k = picks[at++]; a += ys[k]; b += ns[k]; } shares[d] = a / b; }
       shares.sort(); item.low = shares[7]; item.high = shares[292];
     } else {
       let v = 0; for (let i = 0; i < g; i++) v += (ys[i] - share * ns[i]) ** 2;

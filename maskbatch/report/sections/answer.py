@@ -42,7 +42,9 @@ def _notes(figures: Figures) -> list[str]:
             else "People are counted in tracked videos, sightings in all other inputs."
         )
     else:
-        notes.append("A person counts once per video, at first sight; somebody who returns or is seen by two cameras counts again.")
+        notes.append(
+            "A person counts once per video, at first sight; somebody who returns or is seen by two cameras counts again."
+        )
     if people.untracked:
         notes.append(f"{people.untracked:,} low-score faces in tracked videos belong to no person and are not counted.")
     if figures.public:

@@ -19,7 +19,12 @@ def make(figures: Figures) -> Content | None:
         count = np.bincount(cells, people.label == code, len(people.cell_count))
         found = share_interval(count, people.cell_count, cluster)
         rows.append((name, int(count.sum()), found.share, found.low, found.high))
-    table = Table("Labels", ("label", people.noun, "share", "low", "high"), ("text", "integer", *["percent"] * 3), tuple(rows))
+    table = Table(
+        "Labels",
+        ("label", people.noun, "share", "low", "high"),
+        ("text", "integer", "percent", "percent", "percent"),
+        tuple(rows),
+    )
     return Content(tables=(table,), charts=(Chart("classes", "Labels"),))
 
 

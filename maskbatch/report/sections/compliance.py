@@ -35,20 +35,22 @@ def make(figures: Figures) -> Content | None:
         return None
     tables = [_table(figures, by) for by in ("camera", "hour", "weekday", "date")]
     unknown = int(people.cell_count[people.cell_slot < 0].sum())
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if unknown and not figures.public:
         warnings = (f"For {unknown:,} {people.noun} the time is not known; they are in no chart by time.",)
     clocks = bool((people.cell_slot >= 0).any())
     charts = [Chart("shares", "By camera", "camera")]
     if clocks:
         charts += [
-            Chart("shares", "By hour of day", "hour"),
-            Chart("shares", "By weekday", "weekday"),
-            Chart("shares", "By date", "date"),
             Chart("heat", "Camera and hour of day"),
+            Chart("shares", "By hour of day", "hour"),
+            Chart("shares", "By date", "date"),
+            Chart("shares", "By weekday", "weekday"),
         ]
     return Content(
-        (f"Share of {people.task.headline}; bars and bands are 95 % intervals over camera-days. Times are in {people.timezone}.",),
+        (
+            f"Share of {people.task.headline}; bars and bands are 95 % intervals over camera-days. Times are in {people.timezone}.",
+        ),
         tuple(table for table in tables if table.rows),
         tuple(charts),
         warnings=warnings,

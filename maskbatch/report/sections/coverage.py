@@ -4,30 +4,58 @@ from __future__ import annotations
 
 from maskbatch.report.coverage import COUNTS
 from maskbatch.report.sections.base import Chart, Content, Figures, Section
-from maskbatch.web.tables import Table
+from maskbatch.web.tables import Format, Table
 
-_HEAD = ("camera", "inputs", "ok", "partial", "failed", "images read", "video", "frames searched", "frames skipped", "frames failed")
+_HEAD = (
+    "camera",
+    "inputs",
+    "ok",
+    "partial",
+    "failed",
+    "images read",
+    "video",
+    "frames searched",
+    "frames skipped",
+    "frames failed",
+)
+
+_FORMATS: tuple[Format, ...] = (
+    "text",
+    "integer",
+    "integer",
+    "integer",
+    "integer",
+    "integer",
+    "duration",
+    "integer",
+    "integer",
+    "integer",
+)
 
 
 def make(figures: Figures) -> Content:
     coverage = figures.coverage
     if not coverage.known:
-        return Content(warnings=("The table of the inputs is not beside the result, so what was not seen is not known.",))
+        return Content(
+            warnings=("The table of the inputs is not beside the result, so what was not seen is not known.",)
+        )
     total = coverage.total
     rows = tuple(
         (name if name is not None else "unknown camera", *(one[key] for key in COUNTS))
         for name, one in zip(coverage.cameras, coverage.by_camera, strict=True)
         if one["inputs"]
     )
-    table = Table(
-        "By camera", _HEAD, ("text", *["integer"] * 5, "duration", *["integer"] * 3), (*rows, ("all", *(total[key] for key in COUNTS)))
+    table = Table("By camera", _HEAD, _FORMATS, (*rows, ("all", *(total[key] for key in COUNTS))))
+    seen = (
+        f"{total['video_s'] / 3600:,.1f} hours of video"
+        if total["video_s"] >= 3600
+        else f"{total['video_s']:,.0f} seconds of video"
     )
-    seen = f"{total['video_s'] / 3600:,.1f} hours of video" if total["video_s"] >= 3600 else f"{total['video_s']:,.0f} seconds of video"
     sentence = (
         f"{total['inputs']:,.0f} inputs: {total['images']:,.0f} images and {seen} were read, "
         f"{total['frames_read']:,.0f} frames were searched for faces, {total['frames_skipped']:,.0f} skipped by the sampling."
     )
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if total["partial"] or total["error"]:
         warnings = (
             f"{total['partial']:,.0f} inputs were read in part and {total['error']:,.0f} not at all; who was in them is not in any figure. "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+import itertools
 
-from maskbatch.report.people import SIZES_PER_DOUBLING, STEPS
+from maskbatch.report.people import SIZES_PER_DOUBLING, STEPS, Array
 from maskbatch.report.sections.base import Chart, Content, Figures, Section
 from maskbatch.web.tables import Table
 
@@ -20,9 +20,9 @@ def make(figures: Figures) -> Content | None:
     confidence = people.confidence / STEPS
     size = 2.0 ** (people.size / SIZES_PER_DOUBLING)
 
-    def table(title: str, unit: str, values: np.ndarray, edges: tuple[float, ...], form: str) -> Table:  # type: ignore[type-arg]
+    def table(title: str, unit: str, values: Array, edges: tuple[float, ...], form: str) -> Table:
         rows = []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             inside = (values >= low) & (values < high)
             count = int(inside.sum())
             name = f"{form.format(low)} and more" if high == edges[-1] else f"{form.format(low)} to {form.format(high)}"
@@ -43,7 +43,11 @@ def make(figures: Figures) -> Content | None:
             table("By face size", "longer side, pixels", size, _SIZES, "{:.0f}"),
         ),
         (Chart("histogram", "Confidence", "confidence"), Chart("histogram", "Face size in pixels", "size")),
-        notes=("Of a person: the mean confidence of the sightings, and the largest face." if people.independent else "Of each sighting.",),
+        notes=(
+            "Of a person: the mean confidence of the sightings, and the largest face."
+            if people.independent
+            else "Of each sighting.",
+        ),
     )
 
 

@@ -5,6 +5,7 @@ All take people aggregated in cells (one camera and hour), which changes neither
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -88,16 +89,20 @@ def permute_clusters(group: Array, correct: Array, people: Array, draws: int = P
     return (1 + hits) / (1 + draws)
 
 
-def permute_within(group: Array, cluster: Array, correct: Array, people: Array, draws: int = PERMUTATIONS, seed: int = 0) -> float:
+def permute_within(
+    group: Array, cluster: Array, correct: Array, people: Array, draws: int = PERMUTATIONS, seed: int = 0
+) -> float:
     """The same for groups that vary within clusters (hours): who was correct is dealt out anew within each cluster."""
     rng = np.random.default_rng(seed)
     order = np.argsort(cluster, kind="stable")
     group, correct, people, cluster = group[order], correct[order], people[order], cluster[order]
     bounds = [*np.flatnonzero(np.diff(cluster, prepend=cluster[:1] - 1)), len(cluster)]
     drawn = np.empty((draws, len(group)), np.int64)
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         part = people[begin:end].astype(np.int64)
-        drawn[:, begin:end] = rng.multivariate_hypergeometric(part, int(correct[begin:end].sum()), draws, method="marginals")
+        drawn[:, begin:end] = rng.multivariate_hypergeometric(
+            part, int(correct[begin:end].sum()), draws, method="marginals"
+        )
     observed = _between(group, correct, people)
     hits = sum(_between(group, one, people) >= observed * (1 - 1e-12) for one in drawn)
     return (1 + hits) / (1 + draws)
@@ -124,7 +129,9 @@ def gee(design: Array, names: tuple[str, ...], correct: Array, people: Array, cl
         raise MissingExtraError("tests need the extra `stats`: pip install 'maskbatch[stats]'") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = GEE(correct / people, design, groups=cluster, family=Binomial(), cov_struct=Independence(), weights=people)
+        model = GEE(
+            correct / people, design, groups=cluster, family=Binomial(), cov_struct=Independence(), weights=people
+        )
         fitted = model.fit(maxiter=60)
     beta = np.asarray(fitted.params)
     return Logistic(names, beta, _bias_reduced(design, correct, people, cluster, beta), "GEE", len(np.unique(cluster)))
@@ -161,7 +168,9 @@ def firth(design: Array, names: tuple[str, ...], correct: Array, people: Array, 
         beta = beta + step * min(1.0, 2.0 / largest if largest else 1.0)
         if largest < 1e-8:
             break
-    return Logistic(names, beta, _bias_reduced(design, correct, people, cluster, beta), "Firth", len(np.unique(cluster)))
+    return Logistic(
+        names, beta, _bias_reduced(design, correct, people, cluster, beta), "Firth", len(np.unique(cluster))
+    )
 
 
 def holm(p_values: list[float]) -> list[float]:

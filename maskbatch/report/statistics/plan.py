@@ -34,7 +34,13 @@ CONCLUDE = (
     "where and when differs in more than place and time. Cameras also differ in light, angle and distance, and so in how well faces are "
     "found and judged; a difference between cameras can be one of detection. That no association is found does not prove that there is none."
 )
-BANDS = ((0, 6, "night 00–06"), (6, 10, "morning 06–10"), (10, 14, "midday 10–14"), (14, 18, "afternoon 14–18"), (18, 24, "evening 18–24"))
+BANDS = (
+    (0, 6, "night 00–06"),
+    (6, 10, "morning 06–10"),
+    (10, 14, "midday 10–14"),
+    (14, 18, "afternoon 14–18"),
+    (18, 24, "evening 18–24"),
+)
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -64,21 +70,30 @@ def answer_questions(people: People) -> Content:
     if not people.independent:
         return Content((DEPENDENT,), values={"tested": False})
     if find_spec("statsmodels") is None:
-        return Content(("Nothing is tested: the extra `stats` is not installed (pip install 'maskbatch[stats]').",), values={"tested": False})
+        return Content(
+            ("Nothing is tested: the extra `stats` is not installed (pip install 'maskbatch[stats]').",),
+            values={"tested": False},
+        )
     cells = _cells(people)
     clusters = len(np.unique(cells.cluster))
     questions = [q for q in ("camera", "hour of day", "weekday") if len(np.unique(cells.group(q))) > 1]
     yes, total = int(cells.correct.sum()), int(cells.people.sum())
     if clusters < LEAST_CLUSTERS or not questions or yes in (0, total):
         return Content(
-            (f"Nothing is tested: {clusters} camera-days with a known time, at least {LEAST_CLUSTERS}, two groups and two outcomes are needed.",),
+            (
+                f"Nothing is tested: {clusters} camera-days with a known time, at least {LEAST_CLUSTERS}, two groups and two outcomes are needed.",
+            ),
             values={"tested": False},
         )
     return _tested(people, cells, questions, clusters)
 
 
 def _tested(people: People, cells: _Cells, questions: list[str], clusters: int) -> Content:
-    names = {"camera": [n or "unknown camera" for n in people.cameras], "hour of day": [b[2] for b in BANDS], "weekday": list(_DAYS)}
+    names = {
+        "camera": [n or "unknown camera" for n in people.cameras],
+        "hour of day": [b[2] for b in BANDS],
+        "weekday": list(_DAYS),
+    }
     tables = {q: two_way(*_compact(cells, q)) for q in questions}
     model, columns = _model(cells, questions, names, clusters)
     p_values, methods = [], []
@@ -107,7 +122,12 @@ def _tested(people: People, cells: _Cells, questions: list[str], clusters: int) 
         "cluster-robust covariance (Mancl–DeRouen). Permutation where expected counts are small or groups too many. Holm over the questions. "
         "Residuals are standardised as if people were independent: they point at groups, they do not test them.",
     )
-    values = {"tested": True, "clusters": clusters, "p": dict(zip(questions, p_values, strict=True)), "p_holm": dict(zip(questions, adjusted, strict=True))}
+    values = {
+        "tested": True,
+        "clusters": clusters,
+        "p": dict(zip(questions, p_values, strict=True)),
+        "p_holm": dict(zip(questions, adjusted, strict=True)),
+    }
     return Content((*sentences, CONCLUDE), tuple(shown), notes=notes, values=values)
 
 
@@ -121,7 +141,12 @@ def _cells(people: People) -> _Cells:
     # Cells that differ in the hour only, within a band, are alike to every test here.
     _, first, index = np.unique(cluster * len(BANDS) + band, return_index=True, return_inverse=True)
     return _Cells(
-        camera[first], band[first], weekday[first], cluster[first], np.bincount(index, correct), np.bincount(index, count)
+        camera[first],
+        band[first],
+        weekday[first],
+        cluster[first],
+        np.bincount(index, correct),
+        np.bincount(index, count),
     )
 
 
@@ -171,7 +196,11 @@ def _sentence(question: str, p: float, table: Table2) -> str:
 
 
 def _odds(
-    cells: _Cells, model: Logistic, columns: dict[str, list[tuple[int, int]]], names: dict[str, list[str]], tables: dict[str, Table2]
+    cells: _Cells,
+    model: Logistic,
+    columns: dict[str, list[tuple[int, int]]],
+    names: dict[str, list[str]],
+    tables: dict[str, Table2],
 ) -> Table:
     from scipy.stats import t
 
@@ -182,12 +211,35 @@ def _odds(
         totals = np.bincount(cells.group(question), cells.people)
         place = {int(level): i for i, level in enumerate(np.unique(cells.group(question)))}
         reference = int(totals.argmax())
-        rows.append((question, f"{names[question][reference]} (reference)", int(totals[reference]), 1.0, None, None, float(tables[question].residuals[place[reference]])))
+        rows.append(
+            (
+                question,
+                f"{names[question][reference]} (reference)",
+                int(totals[reference]),
+                1.0,
+                None,
+                None,
+                float(tables[question].residuals[place[reference]]),
+            )
+        )
         for column, level in pairs:
             b, e = float(model.log_odds[column]), float(error[column])
             low, high = np.exp(b - reach * e), np.exp(b + reach * e)
-            rows.append((question, names[question][level], int(totals[level]), float(np.exp(b)), float(low), float(high), float(tables[question].residuals[place[level]])))
+            rows.append(
+                (
+                    question,
+                    names[question][level],
+                    int(totals[level]),
+                    float(np.exp(b)),
+                    float(low),
+                    float(high),
+                    float(tables[question].residuals[place[level]]),
+                )
+            )
     head = ("question", "group", "people", "odds ratio", "low", "high", "residual")
-    return Table(f"Odds ratios of correct wearing ({model.method})", head, ("text", "text", "integer", *["decimal"] * 4), tuple(rows))
-
-
+    return Table(
+        f"Odds ratios of correct wearing ({model.method})",
+        head,
+        ("text", "text", "integer", "decimal", "decimal", "decimal", "decimal"),
+        tuple(rows),
+    )
