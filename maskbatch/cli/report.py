@@ -34,6 +34,15 @@ def report(
     public: Annotated[
         bool, typer.Option("--public", help="Leave out file names; do not tell groups of fewer than five people apart.")
     ] = False,
+    faces: Annotated[
+        int,
+        typer.Option(
+            "--faces", min=0, max=500, help="Show N faces of each label, N of the least certain, N at random."
+        ),
+    ] = 0,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Cover the eyes of the faces that are shown (mitigation, not anonymity).")
+    ] = False,
 ) -> None:
     """Who wore a mask, where and when, how sure that is, and what was not seen: one file that needs no network and no server."""
     from pathlib import Path
@@ -42,7 +51,7 @@ def report(
     from maskbatch.report.people import result_name
     from maskbatch.storage.opener import is_url
 
-    options = ReportOptions(timezone, public)
+    options = ReportOptions(timezone, public, faces, redact)
     if out is None and form != "html":
         typer.echo(make_report(results, form, options), nl=False)
         return

@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from maskbatch.errors import UsageError
 from maskbatch.report.coverage import read_coverage
+from maskbatch.report.faces import sample_faces
 from maskbatch.report.packed import SMALLEST, for_public, pack
 from maskbatch.report.people import SIZES_PER_DOUBLING, STEPS, read_people, result_name
 from maskbatch.report.sections import SECTIONS, Content, Figures
@@ -29,12 +31,16 @@ class ReportOptions:
 
     Attributes:
         timezone: IANA name for hours, weekdays and dates.
-        public: without file names, and without cells of fewer than five people.
+        public: without file names and faces, and without cells of fewer than five people.
+        faces: to show of each label, of the least certain and at random.
+        redact: cover the eyes of those.
         title: heading.
     """
 
     timezone: str = "UTC"
     public: bool = False
+    faces: int = 0
+    redact: bool = False
     title: str = "Face masks: who, where and when"
 
 
@@ -55,6 +61,8 @@ def make_report(
         UsageError: not a result, or not a time zone.
     """
     options = options or ReportOptions()
+    if options.public and options.faces:
+        raise UsageError("--public leaves out faces; --faces cannot be given with it")
     reader = ResultReader(results)
     figures = _figures(reader, options)
     made: Made = []
@@ -81,7 +89,18 @@ def _figures(reader: ResultReader, options: ReportOptions) -> Figures:
     suppressed = 0
     if options.public:
         people, suppressed = for_public(people)
-    return Figures(result_name(reader.path), people, coverage, reader.run(), options.public, suppressed)
+    faces, missing = sample_faces(reader, options.faces, redact=options.redact) if options.faces else ((), 0)
+    return Figures(
+        name=result_name(reader.path),
+        people=people,
+        coverage=coverage,
+        run=reader.run(),
+        public=options.public,
+        suppressed=suppressed,
+        faces=faces,
+        faces_missing=missing,
+        redacted=options.redact,
+    )
 
 
 def _json(made: Made, figures: Figures) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import zoneinfo
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -129,8 +128,9 @@ def read_people(reader: ResultReader, timezone: str = "UTC") -> People:
             untracked += len(table.filter(pc.and_(video, pc.is_null(table["track"]))))
             seen.append(_sightings(table.filter(followed)))
             rows.note_sources(table)
-            table = table.filter(pc.invert(video))
-        rows.add(table)
+            rows.add(table.filter(pc.invert(video)))
+        else:
+            rows.add(table)
     sightings = rows.count
     if tracked:
         rows.add(_with_quality(people_table(reader), pa.concat_tables(seen)))
@@ -290,4 +290,4 @@ def _floats(column: pa.ChunkedArray) -> Array:
 
 def result_name(path: str) -> str:
     """The last part of a path or URL."""
-    return os.path.basename(path.rstrip("/")) or path
+    return path.rstrip("/").rpartition("/")[2] or path

@@ -192,3 +192,29 @@ def test_the_command_writes_a_file_or_prints(tmp_path: Path) -> None:
     assert printed.stdout.startswith("# Face masks")
     with pytest.raises(UsageError, match="no such result"):
         make_report(tmp_path / "nothing.parquet")
+
+
+def test_faces_are_shown_only_if_asked_for_and_redaction_covers_the_eyes(tmp_path: Path, face_photo: Any) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), face_photo)
+    box = {"x1": 165.0, "y1": 60.0, "x2": 285.0, "y2": 210.0}
+    eyes = [200.0, 118.0, 246.0, 116.0, 224.0, 145.0, 205.0, 168.0, 244.0, 167.0]
+    row = face(source="a.png", media="image", time_s=None, frame=None, landmarks=eyes, **box)
+    result = write_result(tmp_path, [row, face(source="gone.png", media="image", **box)])
+    (tmp_path / "results.run.json").write_text(json.dumps({"roots": {"x": str(tmp_path)}}))
+    assert "<img" not in make_report(result)
+    shown = []
+    for redact in (False, True):
+        html = make_report(result, options=ReportOptions(faces=2, redact=redact))
+        picture = re.search(r'src="data:image/jpeg;base64,([^"]*)"', html)
+        assert picture is not None
+        shown.append(cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_GRAYSCALE))
+        assert "3 of the chosen faces cannot be shown" in html
+        assert ("mitigation, not anonymity" in html) is redact
+    height = shown[1].shape[0]
+    eye_line = shown[1][round(height * 0.385), round(shown[1].shape[1] * 0.2) : round(shown[1].shape[1] * 0.75)]
+    assert eye_line.max() < 30
+    assert shown[1][round(height * 0.6) :].mean() > 60, "nose and mouth stay judgeable"
+    with pytest.raises(UsageError, match="--public"):
+        make_report(result, options=ReportOptions(public=True, faces=1))

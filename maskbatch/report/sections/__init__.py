@@ -14,6 +14,7 @@ SECTIONS: Registry[Section] = Registry(
         "association": "maskbatch.report.sections.association:ASSOCIATION",
         "classes": "maskbatch.report.sections.classes:CLASSES",
         "doubt": "maskbatch.report.sections.doubt:DOUBT",
+        "faces": "maskbatch.report.sections.faces:FACES",
         "failures": "maskbatch.report.sections.failures:FAILURES",
         "provenance": "maskbatch.report.sections.provenance:PROVENANCE",
     },

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskbatch.report.coverage import Coverage
+from maskbatch.report.faces import FaceSample
 from maskbatch.report.people import People
 from maskbatch.web.tables import Table
 
@@ -22,6 +23,9 @@ class Figures:
         run: ``results.run.json``, empty where it is missing.
         public: names of files are left out and small groups are not told apart.
         suppressed: people left out for that.
+        faces: to be shown; none unless asked for.
+        faces_missing: chosen faces whose input cannot be read.
+        redacted: their eyes are covered.
     """
 
     name: str
@@ -30,6 +34,9 @@ class Figures:
     run: dict[str, Any]
     public: bool = False
     suppressed: int = 0
+    faces: tuple[FaceSample, ...] = ()
+    faces_missing: int = 0
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Content:
         notes: what must be known to read the section rightly.
         warnings: what is missing or wrong.
         values: further figures for JSON.
+        faces: only in the page.
     """
 
     sentences: tuple[str, ...] = ()
@@ -60,6 +68,7 @@ class Content:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     values: dict[str, Any] = field(default_factory=dict)
+    faces: tuple[FaceSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,170 @@
+"""Faces for the report, only where asked for: samples per label, the least certain, random ones; from the inputs, where they still are."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from maskbatch.classify.crops import face_squares
+from maskbatch.config import Limits
+from maskbatch.draw.images import encode_picture, load_picture, square_crop
+from maskbatch.errors import InputError, MaskbatchError
+from maskbatch.results.reader import ResultReader
+from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
+from maskbatch.storage.opener import is_url
+from maskbatch.types import Image, Source
+
+SIDE = 160
+_QUALITY = 85
+_COLUMNS = ("source", "camera", "media", "time_s", "x1", "y1", "x2", "y2", "landmarks", "label", "confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSample:
+    """A face to show.
+
+    Attributes:
+        group: why it was chosen.
+        caption: label, confidence and camera.
+        jpeg: base64.
+    """
+
+    group: str
+    caption: str
+    jpeg: str
+
+
+def sample_faces(reader: ResultReader, count: int, *, redact: bool) -> tuple[tuple[FaceSample, ...], int]:
+    """Choose and cut out faces.
+
+    Args:
+        reader: the result; ``results.run.json`` beside it says where the inputs are.
+        count: of each group.
+        redact: cover the eyes, so that nose and mouth can still be judged; nothing around the face is shown then.
+
+    Returns:
+        The faces, and how many could not be read because their input is gone or is not a file.
+    """
+    roots = reader.run().get("roots") or {}
+    found, missing = [], 0
+    for group, rows in _chosen(reader, count).items():
+        for row in rows:
+            image = _picture(row, roots)
+            if image is None:
+                missing += 1
+                continue
+            where = f", {row['camera']}" if row["camera"] else ""
+            caption = f"{row['label']} {row['confidence']:.2f}{where}"
+            found.append(FaceSample(group, caption, base64.b64encode(_cut(image, row, redact)).decode()))
+    return tuple(found), missing
+
+
+def _chosen(reader: ResultReader, count: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows per group; the same for the same result."""
+    rng = np.random.default_rng(0)
+    groups: dict[str, list[tuple[float, int, dict[str, Any]]]] = {name: [] for name in reader.task.labels}
+    groups |= {"least certain": [], "random": []}
+    seen = 0
+    for table in reader.tables(_COLUMNS):
+        chance = rng.random(len(table))
+        labels = np.asarray(table["label"].cast(pa.string()).to_numpy())
+        confidence = np.asarray(table["confidence"].to_numpy())
+        for name, kept in groups.items():
+            keys = confidence if name == "least certain" else chance
+            rows = np.arange(len(table)) if name not in reader.task.labels else np.flatnonzero(labels == name)
+            best = rows[np.argsort(keys[rows], kind="stable")[:count]]
+            kept += [
+                (float(keys[i]), seen + int(i), row) for i, row in zip(best, table.take(best).to_pylist(), strict=True)
+            ]
+            kept.sort(key=lambda item: item[:2])
+            del kept[count:]
+        seen += len(table)
+    return {name: [row for _, _, row in kept] for name, kept in groups.items()}
+
+
+def _picture(row: dict[str, Any], roots: dict[str, str]) -> Image | None:
+    path = _located(row["source"], roots)
+    if path is None:
+        return None
+    try:
+        if row["media"] == "image":
+            return load_picture(Source(str(path), row["source"], "image"), Limits())
+        return _frame(path, row["time_s"] or 0.0)
+    except (MaskbatchError, InputError, OSError, ValueError):
+        return None
+
+
+def _located(name: str, roots: dict[str, str]) -> Path | None:
+    first, _, rest = name.partition("/")
+    candidates: Iterable[Path] = ()
+    if len(roots) == 1:
+        root = Path(next(iter(roots.values())))
+        candidates = (root / name, root)
+    elif first in roots:
+        candidates = (Path(roots[first]) / rest if rest else Path(roots[first]),)
+    return next((path for path in candidates if not is_url(str(path)) and path.is_file()), None)
+
+
+def _frame(path: Path, time_s: float) -> Image | None:
+    """The frame at a presentation time, upright."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        base = stream.time_base
+        if base is None:
+            return None
+        target = round(time_s / base)
+        container.seek(target, stream=stream, backward=True)
+        for picture in container.decode(stream):
+            if picture.pts is not None and picture.pts >= target:
+                image = FrameConverter(0).full(picture, DisplayMatrix.of(picture))
+                return image if image.flags.writeable else image.copy()
+    return None
+
+
+def _cut(image: Image, row: dict[str, Any], redact: bool) -> bytes:
+    box = np.array([[row[name] for name in ("x1", "y1", "x2", "y2")]], np.float32)
+    if redact:
+        cover_eyes(image, row)
+        x1, y1, x2, y2 = np.clip(box[0], 0, [image.shape[1], image.shape[0]] * 2).round().astype(int).tolist()
+        crop = np.ascontiguousarray(image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
+    else:
+        left, top, side = (float(value) for value in face_squares(box)[0][:3])
+        crop = square_crop(image, left, top, side)
+    scale = SIDE / max(crop.shape[:2])
+    size = max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return encode_picture(
+        np.ascontiguousarray(cv2.resize(crop, size, interpolation=method), np.uint8), ".jpg", _QUALITY
+    )
+
+
+def cover_eyes(image: Image, row: dict[str, Any]) -> None:
+    """Paint a bar over the eyes, in place; over the upper half of the face where the landmarks do not tell.
+
+    It is mitigation, not anonymity: hair, ears, skin and place remain.
+    """
+    width, height = row["x2"] - row["x1"], row["y2"] - row["y1"]
+    points = None if row["landmarks"] is None else np.array(row["landmarks"], float).reshape(5, 2)
+    inside = points is not None and bool(
+        np.all((points[:2] >= [row["x1"], row["y1"]]) & (points[:2] <= [row["x2"], row["y2"]]))
+    )
+    apart = 0.0 if points is None else float(np.hypot(*(points[1] - points[0])))
+    if points is None or not inside or apart < 0.15 * width:
+        corners = [(row["x1"], row["y1"]), (row["x2"], row["y1"] + 0.5 * height)]
+        (x1, y1), (x2, y2) = ((round(x), round(y)) for x, y in corners)
+        cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 0), -1)
+        return
+    along = (points[1] - points[0]) / apart
+    across = np.array([-along[1], along[0]]) * max(0.4 * apart, 0.12 * height)
+    reach = along * max(0.7 * apart, 0.15 * width)
+    ends = points[0] - reach, points[1] + reach
+    corners_ = np.array([ends[0] - across, ends[1] - across, ends[1] + across, ends[0] + across])
+    cv2.fillPoly(image, [corners_.round().astype(np.int32)], (0, 0, 0))
