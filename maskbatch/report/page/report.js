@@ -11,7 +11,7 @@
   const names = info.cameras.map(name => name === null ? "unknown camera" : name);
   const days = slots.reduce((most, slot) => Math.max(most, slot), -1) < 0 ? 0 : Math.floor(slots.reduce((m, s) => Math.max(m, s), -1) / 24) + 1;
   const dateOf = day => new Date(epoch + day * DAY), firstWeekday = (new Date(epoch).getUTCDay() + 6) % 7;
-  const shortDate = new Intl.DateTimeFormat(navigator.language, {month: "short", day: "numeric", timeZone: "UTC"});
+  const shortDate = new Intl.DateTimeFormat(navigator.language, {...(days > 366 ? {year: "2-digit"} : {}), month: "short", day: "numeric", timeZone: "UTC"});
   const longDate = new Intl.DateTimeFormat(navigator.language, {dateStyle: "full", timeZone: "UTC"});
   const weekdays = [...Array(7).keys()].map(i => new Intl.DateTimeFormat(navigator.language, {weekday: "short", timeZone: "UTC"}).format(new Date(Date.UTC(2024, 0, 1 + i))));
   const clusters = new Int32Array(cells);
@@ -79,7 +79,9 @@
     }
     return ys.map((one, g) => interval(one, ns[g]));
   }
-  const failedHours = new Map(), coverDays = new Float64Array(days), failedDays = new Float64Array(days), failedOfHour = new Float64Array(24);
+  // Over a long time with few days, empty days are left out of the axis; it says so by its dates.
+  const occupied = items => days > 120 && items.filter(item => item.n || item.warn).length < days / 2 ? items.filter(item => item.n || item.warn) : items;
+  const coverDays = new Float64Array(days), failedDays = new Float64Array(days), failedOfHour = new Float64Array(24);
   function cover() {
     coverDays.fill(0); failedDays.fill(0); failedOfHour.fill(0);
     const {cover_slot: at, cover_seen: seen, cover_failed: failed, cover_camera: camera} = columns;
@@ -96,7 +98,7 @@
       if (by === "camera") Web.dots(box, shares(c => cameras[c], names.length).map((item, i) => ({...item, name: names[i], warn: bad(info.failed[i])})).filter(item => item.n), options);
       else if (by === "weekday") Web.dots(box, shares(c => slots[c] < 0 ? -1 : (Math.floor(slots[c] / 24) + firstWeekday) % 7, 7).map((item, i) => ({...item, name: weekdays[i]})).filter(item => item.n), options);
       else if (by === "hour") Web.line(box, shares(c => slots[c] < 0 ? -1 : slots[c] % 24, 24).map((item, i) => ({...item, name: String(i).padStart(2, "0") + ":00", tick: String(i).padStart(2, "0"), warn: bad(failedOfHour[i])})), {...options, tick: 26});
-      else Web.line(box, shares(c => slots[c] < 0 ? -1 : Math.floor(slots[c] / 24), days).map((item, i) => ({...item, name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), warn: bad(failedDays[i])})), {...options, tick: 60});
+      else Web.line(box, occupied(shares(c => slots[c] < 0 ? -1 : Math.floor(slots[c] / 24), days).map((item, i) => ({...item, name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), warn: bad(failedDays[i])}))), {...options, tick: 60});
     },
     heat(box) {
       const k = names.length * 24, N = new Float64Array(k), Y = new Float64Array(k);
@@ -118,7 +120,7 @@
     },
     coverage(box) {
       if (!columns.cover_slot.length || !days) { box.closest("figure").classList.add("hidden"); return; }
-      Web.bars(box, [...coverDays].map((s, i) => ({name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), n: s / 3600, warn: bad(failedDays[i])})), {title: box.dataset.title, tick: 60, format: v => Web.decimal.format(v) + " h"});
+      Web.bars(box, occupied([...coverDays].map((s, i) => ({name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), n: s / 3600, warn: bad(failedDays[i])}))), {title: box.dataset.title, tick: 70, most: 0.01, format: v => Web.decimal.format(v < 1 ? v * 60 : v) + (v < 1 ? " min" : " h")});
     },
   };
   function answer() {

@@ -29,6 +29,10 @@ MOST_COEFFICIENTS = 80
 ALPHA = 0.05
 
 DEPENDENT = "No p-value is given: sightings of the same person are not independent. Scan with --track to count people and to test."
+MIXED = (
+    "No p-value is given: beside people in tracked videos there are sightings in images, and sightings of the same person are not "
+    "independent. Scan the videos alone to test."
+)
 CONCLUDE = (
     "What may be concluded: an association in what these cameras saw, with camera-days as the unit that varies. Not a cause: who passes "
     "where and when differs in more than place and time. Cameras also differ in light, angle and distance, and so in how well faces are "
@@ -68,7 +72,8 @@ class _Cells:
 def answer_questions(people: People) -> Content:
     """Test the planned questions, or say why not."""
     if not people.independent:
-        return Content((DEPENDENT,), values={"tested": False})
+        advice = MIXED if people.counted == "people and sightings" else DEPENDENT
+        return Content((advice,), values={"tested": False})
     if find_spec("statsmodels") is None:
         return Content(
             ("Nothing is tested: the extra `stats` is not installed (pip install 'maskbatch[stats]').",),

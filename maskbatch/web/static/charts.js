@@ -116,7 +116,7 @@ const Web = (() => {
   }
   function bars(box, items, options) {
     const width = Math.max(320, widths.get(box) || 480), height = 180, left = 54, right = width - 10, top = 8, bottom = 150;
-    const root = canvas(box, width, height, options.title), step = (right - left) / Math.max(1, items.length), most = Math.max(1, ...items.map(i => i.n)), format = options.format || (v => integer.format(v));
+    const root = canvas(box, width, height, options.title), step = (right - left) / Math.max(1, items.length), most = Math.max(options.most || 1, ...items.map(i => i.n)), format = options.format || (v => integer.format(v));
     for (const v of [0, .5, 1]) {
       svg("line", {x1: left, x2: right, y1: bottom - v * (bottom - top), y2: bottom - v * (bottom - top), stroke: css("--line")}, root);
       svg("text", {x: left - 6, y: bottom - v * (bottom - top) + 4, "text-anchor": "end"}, root, format(v * most));
