@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from results_maker import face, write_result
@@ -156,3 +158,22 @@ def test_fifty_thousand_people_fit_in_two_megabytes(chromium: Any, tmp_path: Pat
     assert len(html.encode()) < 2_000_000
     page, _ = opened(chromium, html, tmp_path)
     assert float(page.evaluate("() => document.documentElement.dataset.readyMs")) < 5_000, "2.5 s on a quiet machine"
+
+
+def test_a_scan_of_files_named_like_markup_opens(chromium: Any, tmp_path: Path, face_photo: Any) -> None:
+    folder = tmp_path / "in" / "<svg onload=alert(1)>"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.png"), face_photo)
+    (folder / "a.png").rename(folder / "<img src=x onerror=alert(2)>.png")
+    (folder / "<!--<script>.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    out = tmp_path / "scanned.html"
+    command = ["scan", str(tmp_path / "in"), "--out", str(tmp_path / "results.parquet"), "--report", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "maskbatch", *command, "--executor", "inline", "-q"], capture_output=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    page, told = opened(chromium, out.read_text(), tmp_path)
+    assert told == []
+    assert page.query_selector("img") is None
+    assert "<svg onload=alert(1)>/<!--<script>.jpg" in page.inner_text("#failures")
+    assert "of 1 sightings" in page.inner_text("#sentence")

@@ -120,7 +120,7 @@
     },
     coverage(box) {
       if (!columns.cover_slot.length || !days) { box.closest("figure").classList.add("hidden"); return; }
-      Web.bars(box, occupied([...coverDays].map((s, i) => ({name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), n: s / 3600, warn: bad(failedDays[i])}))), {title: box.dataset.title, tick: 70, most: 0.01, format: v => Web.decimal.format(v < 1 ? v * 60 : v) + (v < 1 ? " min" : " h")});
+      Web.bars(box, occupied([...coverDays].map((s, i) => ({name: longDate.format(dateOf(i)), tick: shortDate.format(dateOf(i)), n: s / 3600, warn: bad(failedDays[i])}))), {title: box.dataset.title, tick: 70, most: 0.01, format: v => Web.decimal.format(v && v < 1 ? v * 60 : v) + (v && v < 1 ? " min" : " h")});
     },
   };
   function answer() {
