@@ -26,6 +26,7 @@ import numpy as np
 
 WHOLE, PARTIAL, REFUSED, DIED = "whole", "partial", "refused", "died"
 OTHERS = ("opencv", "pillow", "ffmpeg")
+TITLES = {"opencv": "OpenCV", "pillow": "Pillow", "ffmpeg": "FFmpeg"}
 TIME_LIMIT_S = 60
 MAX_PIXELS = 180_000_000
 FORMATS = {
@@ -209,19 +210,17 @@ DAMAGE = (cut, cut_last_bytes, overwritten, header_byte, pixel_byte, rubbish_beh
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    lines = [
-        "| format | files | ours: whole | partial | refused | OpenCV whole | Pillow whole | FFmpeg whole | whole by two others, refused by us |",
-        "| --- " * 9 + "|",
-    ]
-    formats = sorted({row["format"] for row in rows})
-    for name in [*formats, "all"]:
+    from maskbatch.web.tables import markdown_table
+
+    head = ("format", "files", "ours: whole", "partial", "refused", *(f"{TITLES[name]} whole" for name in OTHERS))
+    lines = []
+    for name in [*sorted({row["format"] for row in rows}), "all"]:
         mine = [row for row in rows if name in (row["format"], "all")]
         counts = {reader: Counter(row[reader].split()[0] for row in mine) for reader in READERS}
         own = counts["ours"]
         cells = [name, len(mine), own[WHOLE], own[PARTIAL], own[REFUSED] + own[DIED]]
-        cells += [*(counts[reader][WHOLE] for reader in OTHERS), sum(map(missed, mine))]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append([*cells, *(counts[reader][WHOLE] for reader in OTHERS), sum(map(missed, mine))])
+    return markdown_table((*head, "whole by two others, refused by us"), lines)
 
 
 def missed(row: dict[str, str]) -> bool:

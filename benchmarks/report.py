@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from maskbatch.web.tables import markdown_table
 
 TITLES = {
     "keras": "loop (a): cv2.imread, detector, Keras per face",
@@ -64,60 +67,73 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
         "itself: what is missing there to 1 is the engine's; the rest of what is missing to the ceiling is kernels that are slower "
         "while the other cores are busy too.",
         "",
-        "| set | frames | faces | decode | detect | crop | classify | write | ceiling /s | scan /s | fraction | kernels' share |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        markdown_table(
+            (
+                *("set", "frames", "faces", "decode", "detect", "crop", "classify", "write"),
+                *("ceiling /s", "scan /s", "fraction", "kernels' share"),
+            ),
+            [
+                (
+                    *(row["name"], row["frames"], row["faces"]),
+                    *(f"{value:.2f}" for value in row["kernel_ms_per_frame"].values()),
+                    *(f"{row['ceiling_frames_per_s']:.1f}", f"{row['frames_per_s']:.1f}"),
+                    *(f"**{row['fraction_of_ceiling']:.2f}**", f"{row['kernels_share_of_workers']:.2f}"),
+                )
+                for row in found["sets"]
+            ],
+        ),
     ]
-    for row in found["sets"]:
-        kernels = " | ".join(f"{value:.2f}" for value in row["kernel_ms_per_frame"].values())
-        lines.append(
-            f"| {row['name']} | {row['frames']} | {row['faces']} | {kernels} | {row['ceiling_frames_per_s']:.1f} "
-            f"| {row['frames_per_s']:.1f} | **{row['fraction_of_ceiling']:.2f}** | {row['kernels_share_of_workers']:.2f} |"
-        )
     lines += ["", "Kernels in milliseconds of one core per frame. The sets:", ""]
     lines += [f"- {row['name']}: {row['about']}" for row in found["sets"]]
     lines += [
         "",
         "## Cost and memory",
         "",
-        "| set | faces/s | video h per h | CPU s per 1,000 frames | MB per worker | MB parent | first result s | command s |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        markdown_table(
+            (
+                *("set", "faces/s", "video h per h", "CPU s per 1,000 frames"),
+                *("MB per worker", "MB parent", "first result s", "command s"),
+            ),
+            [
+                (
+                    *(row["name"], f"{row['faces_per_s']:.0f}", row["video_hours_per_hour"] or "–"),
+                    *(f"{row['cpu_s_per_1000_frames']:.1f}", row["worker_mb"], row["parent_mb"]),
+                    *(row["first_result_s"], f"{row['whole_command_s']:.1f}"),
+                )
+                for row in found["sets"]
+            ],
+        ),
     ]
-    for row in found["sets"]:
-        lines.append(
-            f"| {row['name']} | {row['faces_per_s']:.0f} | {row['video_hours_per_hour'] or '–'} "
-            f"| {row['cpu_s_per_1000_frames']:.1f} | {row['worker_mb']} | {row['parent_mb']} "
-            f"| {row['first_result_s']} | {row['whole_command_s']:.1f} |"
-        )
     lines += ["", "CPU seconds include Python's start, loading and merging.", "", "## Scaling", ""]
     lines += [
         "One worker is a process that detects and a thread that decodes ahead: left alone on the machine it uses more than one core. "
         "So it is measured twice, confined to one core, and free.",
         "",
-        "| set | all workers /s | one worker on one core /s | ratio | one worker, all cores /s | ratio |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {row['name']} | {row['frames_per_s']:.1f} | {row['one_core_frames_per_s']:.1f} | {row['over_one_core']:.2f} "
-        f"| {row['one_worker_frames_per_s']:.1f} | {row['over_one_worker']:.2f} |"
-        for row in found["sets"]
-        if "over_one_core" in row
+        markdown_table(
+            (
+                *("set", "all workers /s", "one worker on one core /s", "ratio"),
+                *("one worker, all cores /s", "ratio"),
+            ),
+            [
+                (
+                    *(row["name"], f"{row['frames_per_s']:.1f}", f"{row['one_core_frames_per_s']:.1f}"),
+                    *(
+                        f"{row['over_one_core']:.2f}",
+                        f"{row['one_worker_frames_per_s']:.1f}",
+                        f"{row['over_one_worker']:.2f}",
+                    ),
+                )
+                for row in found["sets"]
+                if "over_one_core" in row
+            ],
+        ),
     ]
     lines += [
         "",
         "## Against other ways",
         "",
-        "| set | way | frames/s | this project is faster by |",
-        "| --- | --- | ---: | ---: |",
+        markdown_table(("set", "way", "frames/s", "this project is faster by"), _rival_rows(found)),
     ]
-    for row in found["sets"]:
-        for name, rival in row["rivals"].items():
-            ours = row["variants"]["every frame"] if name == "deface" else row
-            lines.append(
-                f"| {row['name']} | {TITLES[name]} | {rival['frames_per_s']:.2f} "
-                f"| {ours['frames_per_s'] / rival['frames_per_s']:.1f} × |"
-            )
-        for name, why in row["missing"].items():
-            lines.append(f"| {row['name']} | {TITLES[name]} | not measured: {why} | |")
     lines += [
         "",
         "Rivals are timed from the second image on, with their models loaded; this project's scan includes loading. It always detects "
@@ -125,30 +141,21 @@ def markdown(found: dict[str, Any], picture: str) -> list[str]:
         "",
         "## Other samplings of video",
         "",
-        "| set | frames | frames/s | video h per h |",
-        "| --- | --- | ---: | ---: |",
+        markdown_table(("set", "frames", "frames/s", "video h per h"), _sampling_rows(found)),
     ]
-    for row in found["sets"]:
-        if row["video_hours_per_hour"]:
-            lines.append(
-                f"| {row['name']} | one per second | {row['frames_per_s']:.1f} | {row['video_hours_per_hour']} |"
-            )
-        for name, variant in row["variants"].items():
-            hours = "–" if name == "every frame" else variant["video_hours_per_hour"]
-            lines.append(f"| {row['name']} | {name} | {variant['frames_per_s']:.1f} | {hours} |")
     if found["growth"]:
         lines += ["", "## As the work grows", ""]
-        lines += ["| 1080p images | scan s | images/s | CPU s per 1,000 | MB per worker | MB parent |"]
-        lines += ["| ---: | ---: | ---: | ---: | ---: | ---: |"]
-        lines += [
-            f"| {row['pictures']} | {row['scan_s']:.2f} | {row['frames_per_s']:.1f} "
-            f"| {row['cpu_s_per_1000_frames']:.1f} | {row['worker_mb']} | {row['parent_mb']} |"
+        growth = [
+            (
+                *(row["pictures"], f"{row['scan_s']:.2f}", f"{row['frames_per_s']:.1f}"),
+                *(f"{row['cpu_s_per_1000_frames']:.1f}", row["worker_mb"], row["parent_mb"]),
+            )
             for row in found["growth"]
         ]
-    lines += ["", "## Targets", "", "| what | target | measured |", "| --- | --- | --- |"]
-    lines += [
-        f"| {what} | {target} | {value} |" for (what, target), value in zip(TARGETS, _reached(found), strict=True)
-    ]
+        head = ("1080p images", "scan s", "images/s", "CPU s per 1,000", "MB per worker", "MB parent")
+        lines.append(markdown_table(head, growth))
+    reached = [(what, target, value) for (what, target), value in zip(TARGETS, _reached(found), strict=True)]
+    lines += ["", "## Targets", "", markdown_table(("what", "target", "measured"), reached)]
     return lines
 
 
@@ -220,3 +227,22 @@ def plot(found: dict[str, Any], path: Path) -> None:
     right.set_title("Against other ways")
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _rival_rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for row in found["sets"]:
+        for name, rival in row["rivals"].items():
+            ours = row["variants"]["every frame"] if name == "deface" else row
+            faster = f"{ours['frames_per_s'] / rival['frames_per_s']:.1f} ×"
+            yield row["name"], TITLES[name], f"{rival['frames_per_s']:.2f}", faster
+        for name, why in row["missing"].items():
+            yield row["name"], TITLES[name], f"not measured: {why}", ""
+
+
+def _sampling_rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for row in found["sets"]:
+        if row["video_hours_per_hour"]:
+            yield row["name"], "one per second", f"{row['frames_per_s']:.1f}", str(row["video_hours_per_hour"])
+        for name, variant in row["variants"].items():
+            hours = "–" if name == "every frame" else str(variant["video_hours_per_hour"])
+            yield row["name"], name, f"{variant['frames_per_s']:.1f}", hours

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import cv2
@@ -35,20 +36,25 @@ class FaceSample:
         group: why it was chosen.
         caption: label, confidence and camera.
         jpeg: base64.
+        link: relative address of the input, at its second, where it lies beside the report.
     """
 
     group: str
     caption: str
     jpeg: str
+    link: str | None = None
 
 
-def sample_faces(reader: ResultReader, count: int, *, redact: bool) -> tuple[tuple[FaceSample, ...], int]:
+def sample_faces(
+    reader: ResultReader, count: int, *, redact: bool, beside: Path | None = None
+) -> tuple[tuple[FaceSample, ...], int]:
     """Choose and cut out faces.
 
     Args:
         reader: the result; ``results.run.json`` beside it says where the inputs are.
         count: of each group.
-        redact: cover the eyes, so that nose and mouth can still be judged; nothing around the face is shown then.
+        redact: cover the eyes, so that nose and mouth can still be judged; nothing around the face is shown then, and nothing linked.
+        beside: the report's folder, for links to inputs that lie in or below it.
 
     Returns:
         The faces, and how many could not be read because their input is gone or is not a file.
@@ -57,13 +63,15 @@ def sample_faces(reader: ResultReader, count: int, *, redact: bool) -> tuple[tup
     found, missing = [], 0
     for group, rows in _chosen(reader, count).items():
         for row in rows:
-            image = _picture(row, roots)
+            path = _located(row["source"], roots)
+            image = None if path is None else _picture(path, row)
             if image is None:
                 missing += 1
                 continue
             where = f", {row['camera']}" if row["camera"] else ""
             caption = f"{row['label']} {row['confidence']:.2f}{where}"
-            found.append(FaceSample(group, caption, base64.b64encode(_cut(image, row, redact)).decode()))
+            link = None if redact else _link(path, row, beside)
+            found.append(FaceSample(group, caption, base64.b64encode(_cut(image, row, redact)).decode(), link))
     return tuple(found), missing
 
 
@@ -90,10 +98,15 @@ def _chosen(reader: ResultReader, count: int) -> dict[str, list[dict[str, Any]]]
     return {name: [row for _, _, row in kept] for name, kept in groups.items()}
 
 
-def _picture(row: dict[str, Any], roots: dict[str, str]) -> Image | None:
-    path = _located(row["source"], roots)
-    if path is None:
+def _link(path: Path | None, row: dict[str, Any], beside: Path | None) -> str | None:
+    """A relative address, and the second of a video as a media fragment (W3C Media Fragments URI 1.0, 4.2.1)."""
+    if path is None or beside is None or not path.resolve().is_relative_to(beside.resolve()):
         return None
+    name = quote(path.resolve().relative_to(beside.resolve()).as_posix())
+    return name if row["time_s"] is None else f"{name}#t={row['time_s']:.2f}"
+
+
+def _picture(path: Path, row: dict[str, Any]) -> Image | None:
     try:
         if row["media"] == "image":
             return load_picture(Source(str(path), row["source"], "image"), Limits())

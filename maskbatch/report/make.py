@@ -48,7 +48,10 @@ Made = list[tuple[str, str, Content]]
 
 
 def make_report(
-    results: str | os.PathLike[str], form: ReportFormat = "html", options: ReportOptions | None = None
+    results: str | os.PathLike[str],
+    form: ReportFormat = "html",
+    options: ReportOptions | None = None,
+    beside: Path | None = None,
 ) -> str:
     """The report of a result.
 
@@ -56,6 +59,7 @@ def make_report(
         results: ``results.parquet``, the folder of a data set, or a URL.
         form: ``html`` is one file that needs nothing else; ``md`` and ``json`` have the same figures.
         options: what it shows.
+        beside: the folder where the report will lie; faces are linked to those inputs that lie in or below it.
 
     Raises:
         UsageError: not a result, or not a time zone.
@@ -64,7 +68,7 @@ def make_report(
     if options.public and options.faces:
         raise UsageError("--public leaves out faces; --faces cannot be given with it")
     reader = ResultReader(results)
-    figures = _figures(reader, options)
+    figures = _figures(reader, options, beside)
     made: Made = []
     for name in SECTIONS.names:
         section = SECTIONS.load(name)
@@ -80,16 +84,18 @@ def write_report(
     results: str | os.PathLike[str], out: Path, form: ReportFormat = "html", options: ReportOptions | None = None
 ) -> None:
     """Make a report and write it whole. Raises as `make_report`, and OutputError."""
-    write_bytes(out, make_report(results, form, options).encode())
+    write_bytes(out, make_report(results, form, options, out.parent).encode())
 
 
-def _figures(reader: ResultReader, options: ReportOptions) -> Figures:
+def _figures(reader: ResultReader, options: ReportOptions, beside: Path | None) -> Figures:
     people = read_people(reader, options.timezone)
     coverage = read_coverage(reader, people)
     suppressed = 0
     if options.public:
         people, suppressed = for_public(people)
-    faces, missing = sample_faces(reader, options.faces, redact=options.redact) if options.faces else ((), 0)
+    faces, missing = (
+        sample_faces(reader, options.faces, redact=options.redact, beside=beside) if options.faces else ((), 0)
+    )
     return Figures(
         name=result_name(reader.path),
         people=people,
@@ -144,6 +150,7 @@ def _html(made: Made, figures: Figures, options: ReportOptions) -> str:
         "sizes": SIZES_PER_DOUBLING,
         "public": SMALLEST if figures.public else 0,
         "noun": people.noun,
+        "one": people.noun_of_one,
         "failed": [one["partial"] + one["error"] for one in figures.coverage.by_camera],
     }
     sections = [

@@ -96,6 +96,11 @@ class People:
     def noun(self) -> str:
         return "people" if self.counted == "people" else "sightings" if self.counted == "sightings" else self.counted
 
+    @property
+    def noun_of_one(self) -> str:
+        """What one of those counted is called."""
+        return {"people": "person", "sightings": "sighting"}.get(self.counted, "person or sighting")
+
 
 def zone_of(name: str) -> dt.tzinfo:
     """The time zone; raises UsageError for a name that is none."""

@@ -52,6 +52,11 @@ def shown(cell: Any, kind: Format) -> str:
     return f"{round(cell):,}"
 
 
+def counted(number: float, singular: str, plural: str) -> str:
+    """``1 person``, ``2,000 people``."""
+    return f"{number:,.0f} {singular if round(number) == 1 else plural}"
+
+
 def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table with its columns aligned in the source; cells cannot break out of their column."""
     texts = [[_plain(cell) for cell in row] for row in (head, *rows)]

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from results_maker import MONDAY, face, two_label_result, write_result
 from typer.testing import CliRunner
+from video_makers import number_in, write_video
 
 from maskbatch.cli import build_app
 from maskbatch.errors import UsageError
+from maskbatch.report.faces import _frame
 from maskbatch.report.make import ReportOptions, make_report
 from maskbatch.report.packed import for_public
 from maskbatch.report.people import STEPS, read_people
@@ -77,7 +79,7 @@ def test_coverage_counts_inputs_without_faces_and_names_the_failed(tmp_path: Pat
     found = report(write_result(tmp_path, [face()], inputs))
     assert found["sections"]["coverage"]["values"]["total"]["inputs"] == 3
     assert table(found, "coverage", "By camera")["gate"][:4] == [2, 1, 1, 0]
-    assert "1 inputs were read in part and 1 not at all" in found["sections"]["coverage"]["warnings"][0]
+    assert "read in part: 1, not at all: 1;" in found["sections"]["coverage"]["warnings"][0]
     assert found["sections"]["coverage"]["values"]["by_error"] == {"truncated": 1, "corrupt": 1}
     assert next(iter(table(found, "failures", "The worst 2 of 2"))) == "x.jpg"
 
@@ -212,9 +214,31 @@ def test_faces_are_shown_only_if_asked_for_and_redaction_covers_the_eyes(tmp_pat
         shown.append(cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_GRAYSCALE))
         assert "3 of the chosen faces cannot be shown" in html
         assert ("mitigation, not anonymity" in html) is redact
+    beside = make_report(result, options=ReportOptions(faces=1), beside=tmp_path)
+    assert '<a href="a.png">' in beside
+    assert "<a href" not in make_report(result, options=ReportOptions(faces=1), beside=tmp_path / "elsewhere")
+    assert 'href="a.png"' not in make_report(result, options=ReportOptions(faces=1, redact=True), beside=tmp_path)
     height = shown[1].shape[0]
     eye_line = shown[1][round(height * 0.385), round(shown[1].shape[1] * 0.2) : round(shown[1].shape[1] * 0.75)]
     assert eye_line.max() < 30
     assert shown[1][round(height * 0.6) :].mean() > 60, "nose and mouth stay judgeable"
     with pytest.raises(UsageError, match="--public"):
         make_report(result, options=ReportOptions(public=True, faces=1))
+
+
+def test_faces_of_a_video_come_from_their_own_frame_and_are_linked_at_their_second(tmp_path: Path) -> None:
+    import cv2
+
+    write_video(tmp_path / "a clip.mp4", frames=40, rate=10)
+    rows = [face(source="a clip.mp4", media="video", time_s=2.5, frame=25, x1=0.0, y1=0.0, x2=160.0, y2=120.0)]
+    result = write_result(tmp_path, rows)
+    (tmp_path / "results.run.json").write_text(json.dumps({"roots": {"x": str(tmp_path)}}))
+    html = make_report(result, options=ReportOptions(faces=1), beside=tmp_path)
+    assert '<a href="a%20clip.mp4#t=2.50">' in html
+    picture = re.search(r'src="data:image/jpeg;base64,([^"]*)"', html)
+    assert picture is not None
+    assert picture[1]
+    frame = _frame(tmp_path / "a clip.mp4", 2.5)
+    assert frame is not None
+    assert number_in(frame) == 25
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR).shape[:2] == (120, 160)

@@ -91,7 +91,8 @@
       coverDays[day] += seen[i]; failedDays[day] += failed[i]; failedOfHour[((at[i] % 24) + 24) % 24] += failed[i];
     }
   }
-  const bad = k => k ? `${Web.integer.format(k)} partial or failed inputs` : "";
+  const bad = k => k ? `partial or failed inputs: ${Web.integer.format(k)}` : "";
+  const people = n => `${Web.integer.format(n)} ${n === 1 ? info.one : info.noun}`;
   const draw = {
     shares(box, by) {
       const options = {title: box.dataset.title, noun: info.noun};
@@ -108,7 +109,7 @@
     },
     classes(box) {
       const total = perLabel.reduce((a, b) => a + b, 0);
-      Web.bars(box, info.labels.map((name, i) => ({name, n: perLabel[i], parts: info.labels.map((_, k) => k === i ? perLabel[i] : 0), words: `${Web.integer.format(perLabel[i])} ${info.noun}, ${Web.percent.format(total ? perLabel[i] / total : 0)}`})), {title: box.dataset.title, tick: 110});
+      Web.bars(box, info.labels.map((name, i) => ({name, n: perLabel[i], parts: info.labels.map((_, k) => k === i ? perLabel[i] : 0), words: `${people(perLabel[i])}, ${Web.percent.format(total ? perLabel[i] / total : 0)}`})), {title: box.dataset.title, tick: 110});
     },
     histogram(box, by) {
       const source = by === "confidence" ? perConfidence : perSize;
@@ -125,10 +126,10 @@
   };
   function answer() {
     const all = shares(() => 0, 1)[0], figure = $("figure"), sentence = $("sentence");
-    if (!all.n) { if (cells) { figure.textContent = "–"; sentence.textContent = "Nobody is left by these filters."; $("state").textContent = Web.integer.format(0) + " " + info.noun; } return; }
+    if (!all.n) { if (cells) { figure.textContent = "–"; sentence.textContent = "Nobody is left by these filters."; $("state").textContent = people(0); } return; }
     if (all.hidden) { figure.textContent = "< 5"; sentence.textContent = "Fewer than five people: not shown."; return; }
     figure.textContent = Web.percent.format(all.share);
-    sentence.textContent = `${Web.percent.format(all.share)} of ${Web.integer.format(all.n)} ${info.noun} are judged ${info.labels[info.headline]} ` + (all.low === null ? `(no interval: ${Web.integer.format(all.clusters)} camera-days are too few).` : `(95 % interval ${Web.percent.format(all.low)} to ${Web.percent.format(all.high)}).`);
+    sentence.textContent = `${Web.percent.format(all.share)} of ${people(all.n)} ${all.n === 1 ? "is" : "are"} judged ${info.labels[info.headline]} ` + (all.low === null ? `(no interval: ${Web.integer.format(all.clusters)} camera-days are too few).` : `(95 % interval ${Web.percent.format(all.low)} to ${Web.percent.format(all.high)}).`);
     $("state").textContent = `${Web.integer.format(all.n)} of ${Web.integer.format(label.length)} ${info.noun}`;
   }
   function update() {

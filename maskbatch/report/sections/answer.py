@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maskbatch.report.sections.base import Content, Figures, Section
 from maskbatch.report.statistics.intervals import share_interval
+from maskbatch.web.tables import counted
 
 
 def make(figures: Figures) -> Content:
@@ -21,13 +22,14 @@ def make(figures: Figures) -> Content:
     }
     if found.share is None:
         return Content(("No face was found in the inputs that could be read.",), values=values)
-    noun = people.noun
     interval = (
         f"95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %"
         if found.low is not None and found.high is not None
         else f"no interval: {found.clusters} camera-days are too few"
     )
-    sentence = f"{100 * found.share:.1f} % of {found.people:,} {noun} are judged {people.task.headline} ({interval})."
+    verb = "is" if found.people == 1 else "are"
+    who = counted(found.people, people.noun_of_one, people.noun)
+    sentence = f"{100 * found.share:.1f} % of {who} {verb} judged {people.task.headline} ({interval})."
     return Content((sentence,), notes=tuple(_notes(figures)), values=values)
 
 
@@ -46,11 +48,13 @@ def _notes(figures: Figures) -> list[str]:
             "A person counts once per video, at first sight; somebody who returns or is seen by two cameras counts again."
         )
     if people.untracked:
-        notes.append(f"{people.untracked:,} low-score faces in tracked videos belong to no person and are not counted.")
+        notes.append(
+            f"Low-score faces in tracked videos that belong to no person and are not counted: {people.untracked:,}."
+        )
     if figures.public:
         notes.append(
             f"Public report: no file names, no faces; hours of a camera with fewer than five people are not told apart"
-            f"{f', and {figures.suppressed:,} people are left out' if figures.suppressed else ''}."
+            f"{f'; people left out: {figures.suppressed:,}' if figures.suppressed else ''}."
         )
     notes.append("The classifier's own mistakes are not part of the interval.")
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskbatch.report.coverage import COUNTS
 from maskbatch.report.sections.base import Chart, Content, Figures, Section
-from maskbatch.web.tables import Format, Table
+from maskbatch.web.tables import Format, Table, counted
 
 _HEAD = (
     "camera",
@@ -49,16 +49,16 @@ def make(figures: Figures) -> Content:
     seen = (
         f"{total['video_s'] / 3600:,.1f} hours of video"
         if total["video_s"] >= 3600
-        else f"{total['video_s']:,.0f} seconds of video"
+        else f"{counted(total['video_s'], 'second', 'seconds')} of video"
     )
     sentence = (
-        f"{total['inputs']:,.0f} inputs: {total['images']:,.0f} images and {seen} were read, "
-        f"{total['frames_read']:,.0f} frames were searched for faces, {total['frames_skipped']:,.0f} skipped by the sampling."
+        f"{counted(total['inputs'], 'input', 'inputs')}: {counted(total['images'], 'image', 'images')} and {seen} were read; "
+        f"frames searched for faces: {total['frames_read']:,.0f}, skipped by the sampling: {total['frames_skipped']:,.0f}."
     )
     warnings: tuple[str, ...] = ()
     if total["partial"] or total["error"]:
         warnings = (
-            f"{total['partial']:,.0f} inputs were read in part and {total['error']:,.0f} not at all; who was in them is not in any figure. "
+            f"Inputs read in part: {total['partial']:,.0f}, not at all: {total['error']:,.0f}; who was in them is not in any figure. "
             "Charts mark the hours and cameras concerned.",
         )
     return Content(
