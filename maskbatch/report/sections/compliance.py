@@ -49,12 +49,12 @@ def make(figures: Figures) -> Content | None:
         ]
     return Content(
         (
-            f"Share of {people.task.headline}; bars and bands are 95 % intervals over camera-days. Times are in {people.timezone}.",
+            f"Share of {people.task.headline}; bars and bands are 95 % intervals over clusters: camera-days, or inputs where the day is not known. Times are in {people.timezone}.",
         ),
         tuple(table for table in tables if table.rows),
         tuple(charts),
         warnings=warnings,
-        notes=("Where fewer than five camera-days stand behind a share, it has no interval.",),
+        notes=("Where fewer than five clusters stand behind a share, it has no interval.",),
     )
 
 
@@ -76,7 +76,7 @@ def _table(figures: Figures, by: str) -> Table:
             if hidden
             else (name, found.people, found.clusters, found.share, found.low, found.high)
         )
-    head = (by, people.noun, "camera-days", f"share {people.task.headline}", "low", "high")
+    head = (by, people.noun, "clusters", f"share {people.task.headline}", "low", "high")
     return Table(f"By {by}", head, ("text", "integer", "integer", "percent", "percent", "percent"), tuple(rows))
 
 
