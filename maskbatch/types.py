@@ -52,6 +52,7 @@ class Source:
         etag: the object store's version mark, empty for local files.
         camera: from the manifest, the file-name pattern or ``--camera``; applied when results are merged.
         start_time: wall clock (POSIX seconds, UTC) of the first frame, from the manifest or the file name.
+        remark: what should be known of how `start_time` was read.
         problem: set where the discovery already knows that the input cannot be read (FIFO, no permission …).
     """
 
@@ -63,6 +64,7 @@ class Source:
     etag: str = ""
     camera: str | None = None
     start_time: float | None = None
+    remark: str | None = None
     problem: Problem | None = None
 
     @property

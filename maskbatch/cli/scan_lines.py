@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from maskbatch.cli.reporters import clock
 from maskbatch.config import Sampling, ScanConfig
 from maskbatch.scanning.summary import ScanSummary
+from maskbatch.sources.capture_metadata import UNKNOWN
 
 SHOWN_MESSAGES = 3
 """Of what is said of inputs, this many kinds are shown, the most frequent first."""
@@ -28,6 +29,8 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     yield f"{summary.inputs} inputs ({media or 'none'}): {status}{ignored_files(summary)}"
     if not summary.inputs:
         yield "nothing to scan: no file there is an image or a video by its name (--sniff looks into the others)"
+    if any(set(found) - {UNKNOWN} for found in (summary.clocks, summary.cameras)) or summary.media.get("video"):
+        yield f"time from {origins(summary.clocks)}; camera from {origins(summary.cameras)}"
     messages = sorted(summary.messages.items(), key=lambda item: -item[1])
     for message, count in messages[:SHOWN_MESSAGES]:
         yield f"  {count} × {message if len(message) <= 160 else message[:159] + '…'}"
@@ -55,6 +58,13 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         yield f"{summary.drawn} inputs drawn, {len(summary.not_drawn)} not: {names}; see not_drawn in {summary.outputs['run']}"
     if summary.status.get("error") or summary.status.get("partial"):
         yield f"some inputs are not ok: see the columns status, error and message of {summary.outputs['inputs']}"
+
+
+def origins(found: dict[str, int]) -> str:
+    """From where something is known, and of how many inputs: ``name 40, unknown 2``."""
+    return (
+        ", ".join(f"{name} {count}" for name, count in sorted(found.items(), key=lambda item: -item[1]) if count) or "–"
+    )
 
 
 def ignored_files(summary: ScanSummary) -> str:

@@ -50,6 +50,7 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
     summary.inputs = len(sources)
     summary.ignored = found.ignored
     summary.ignored_by_extension = dict(found.ignored_by_extension.most_common())
+    summary.clocks, summary.cameras = dict(rules.clocks), dict(rules.cameras)
     summary.media = dict(Counter(source.media for source in sources))
     out = request.out
     store, work = open_store(out.folder), open_store(out.path(out.work))
@@ -75,6 +76,11 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
         reporter=reporter,
         summary=summary,
     )
+    if config.capture.time_pattern and rules.matched < len(sources):
+        which = "none" if not rules.matched else f"{rules.matched:,}"
+        run.note(
+            f"--time-pattern matched {which} of {len(sources):,} names; the others were read by the built-in formats"
+        )
     if unmatched := rules.unused():
         run.note(f"the manifest names {len(unmatched)} paths that are not inputs, {unmatched[0]} among them")
     _refuse_to_overwrite(run)

@@ -27,8 +27,9 @@ from maskbatch.results.reader import ResultReader
 from maskbatch.results.schema import results_schema
 from maskbatch.scanning.context import ROWS_COPY, Run
 from maskbatch.scanning.process import process
-from maskbatch.sources.capture_metadata import capture_zone, plausible_iso
+from maskbatch.sources.capture_metadata import UNKNOWN, capture_zone, plausible_iso
 from maskbatch.storage import Lock
+from maskbatch.types import Problem
 
 MERGE_ATTEMPTS = 10
 
@@ -78,13 +79,20 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
         if run.needs_rows_copy:
             rows.append(GroupWriter(stack.enter_context(run.work.writing(ROWS_COPY)), schema, ROW_GROUP))
         writer = ResultWriter(rows, inputs, metadata, run.task)
+        without_name = from_metadata = 0
         zone = capture_zone(run.config.capture.timezone)
         for item in walk(run.sources, done, PartCache(run.ledger, run.task)):
             if item.result.taken_at is not None:
                 item.result.started_at = plausible_iso(item.result.taken_at, zone)
+            if item.source.start_time is None:
+                without_name += 1
+                from_metadata += item.result.started_at is not None
+            if item.source.remark is not None:
+                item.result.note(Problem("ok", None, item.source.remark))
             tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
             writer.add(item, track(item.rows) if tracked and track is not None else None)
         writer.close()
+    run.summary.clocks |= {"metadata": from_metadata, UNKNOWN: without_name - from_metadata}
     run.summary.outputs = {
         "results": out.path(out.results),
         "inputs": out.path(out.inputs),

@@ -18,6 +18,8 @@ class ScanSummary:
         status: inputs by status.
         faces: rows of the result.
         labels: faces by label.
+        clocks: inputs by where their time comes from (manifest, option, name, metadata, unknown).
+        cameras: the same for their camera.
         messages: inputs by what is said of them (column ``message``); one message stands for all that differ in numbers only.
         ignored_by_extension: files in folders that are not inputs, most frequent first.
         pieces: images and parts of videos processed in this run.
@@ -36,6 +38,8 @@ class ScanSummary:
     inputs: int = 0
     status: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
+    clocks: dict[str, int] = field(default_factory=dict)
+    cameras: dict[str, int] = field(default_factory=dict)
     ignored: int = 0
     ignored_by_extension: dict[str, int] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)

@@ -12,86 +12,15 @@ import datetime as dt
 import os
 import re
 import zoneinfo
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskbatch.config import CaptureMetadata
 from maskbatch.errors import InputNotFoundError, UsageError
+from maskbatch.sources.file_names import EARLIEST, NEEDED, NameFacts, in_future, moment, read_name
 from maskbatch.types import Source
 
-_EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)
-_LATEST = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-
-# A date and a time of day next to each other, with or without separators: 20240312_140000, 2024-03-12 14.00.00,
-# 20240312T140000.250Z, 20240312140000123. What follows an offset's sign must not be the digits of a second time.
-_STAMP = re.compile(
-    r"""(?<!\d)
-    (?P<year>(?:19|20)\d\d) (?P<ds>[-_.]?) (?P<month>\d\d) (?P=ds) (?P<day>\d\d)
-    (?P<gap>[T_\-\ .+,]{0,3}|\ at\ |\ ?-\ )
-    (?P<hour>\d\d) (?P<ts>[-_.:h꞉]?) (?P<minute>\d\d) (?:(?:(?P=ts)|m) (?P<second>\d\d))
-    (?:[.,](?P<fraction>\d{1,6})(?=\D|$) | (?P<millis>\d{3})(?!\d))?
-    (?P<offset>Z|(?<=\d)[+](?:0\d|1[0-4]):?[0-5]\d(?!\d)|(?<=\d)-(?:0\d|1[0-4]):?(?:00|30|45)(?!\d))?
-    (?!\d)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-# Dahua and others: the date is a folder, the file is named by its time (2024-03-12/001/dav/14/14.00.00-15.00.00[R].dav).
-_FOLDER_DATE = re.compile(
-    r"""(?:^|/) [^/]*? (?<!\d)(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>\d\d)[-_.]?(?P<day>\d\d)(?!\d) [^/]*/ (?:[^/]+/)*
-    (?P<prefix>[^/\d]*) (?P<hour>\d\d)(?P<ts>[-_.:]?)(?P<minute>\d\d)(?P=ts)(?P<second>\d\d)(?!\d)[^/]*$""",
-    re.VERBOSE,
-)
-_CAMERA_WORD = re.compile(r"(?<![a-z])(?:cam(?:era)?|ch(?:annel|an)?|ipc)[ _-]?\d+", re.IGNORECASE)
-_NO_CAMERA = frozenset(
-    [
-        "video",
-        "videos",
-        "vid",
-        "clip",
-        "clips",
-        "rec",
-        "record",
-        "recording",
-        "recordings",
-        "footage",
-        "win",
-        "pxl",
-        "img",
-        "image",
-        "images",
-        "mvi",
-        "mov",
-        "movie",
-        "dav",
-        "main",
-        "sub",
-        "stream",
-        "mainstream",
-        "substream",
-        "media",
-        "archive",
-        "export",
-        "out",
-        "data",
-        "cctv",
-        "nvr",
-        "dvr",
-        "screenshot",
-        "snapshot",
-        "snapshots",
-        "jpegimages",
-        "dcim",
-        "picture",
-        "pictures",
-        "pics",
-        "photo",
-        "photos",
-        "frames",
-        "train",
-        "val",
-        "test",
-    ]
-)
-_TAIL_WORDS = frozenset({"main", "sub", "mainstream", "substream", "stream", "rec", "record", "rotating"})
 _DIRECTIVES = {
     "Y": r"(?P<year>\d{4})",
     "y": r"(?P<year2>\d\d)",
@@ -102,10 +31,12 @@ _DIRECTIVES = {
     "S": r"(?P<second>\d\d)",
     "f": r"(?P<fraction>\d{1,6})",
     "z": r"(?P<offset>Z|[+-]\d\d:?\d\d)",
-    "s": r"(?P<epoch>\d{9,11})",
+    "s": r"(?<!\d)(?P<epoch>\d{13}|\d{9,10})(?!\d)",
     "%": "%",
 }
-_NEEDED = frozenset({"month", "day", "hour", "minute"})
+
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +60,11 @@ class CaptureMetadataRules:
         if capture.start_time:
             self._start = _iso(capture.start_time, self._zone, "--start-time")
         self._pattern = compile_pattern(capture.time_pattern) if capture.time_pattern else None
+        self.clocks: Counter[str] = Counter()
+        self.cameras: Counter[str] = Counter()
+        """Inputs by where their time and their camera come from."""
+        self.matched = 0
+        """Names that ``--time-pattern`` matched so far."""
         self._in_path = bool(capture.time_pattern and "/" in capture.time_pattern)
         self._manifest: dict[str, _Entry] = {}
         self._used: set[str] = set()
@@ -140,15 +76,22 @@ class CaptureMetadataRules:
     def apply(self, source: Source) -> Source:
         """The source with `camera` and `start_time` (POSIX seconds, UTC) as far as they can be known."""
         entry = self._entry(source)
-        camera = entry.camera or self._camera
-        start = entry.start_time
+        start, clock = entry.start_time, "manifest"
         if start is None and source.media == "video":
-            start = self._start
+            start, clock = self._start, "--start-time"
+        camera, place = entry.camera, "manifest"
+        if camera is None:
+            camera, place = self._camera, "--camera"
+        remark = None
         if camera is None or start is None:
-            named_camera, named_start = self._from_name(source)
-            camera = camera or named_camera
-            start = named_start if start is None else start
-        return replace(source, camera=camera, start_time=start)
+            named = self._from_name(source)
+            if camera is None:
+                camera, place = named.camera, "name"
+            if start is None:
+                start, clock, remark = named.start_time, "name", named.remark
+        self.clocks[clock if start is not None else UNKNOWN] += 1
+        self.cameras[place if camera is not None else UNKNOWN] += 1
+        return replace(source, camera=camera, start_time=start, remark=remark)
 
     def unused(self) -> list[str]:
         """Paths in the manifest that no source had so far: misspelt ones, most likely."""
@@ -166,20 +109,21 @@ class CaptureMetadataRules:
                     return self._manifest[key]
         return _Entry(None, None)
 
-    def _from_name(self, source: Source) -> tuple[str | None, float | None]:
-        camera: str | None = None
-        start: float | None = None
+    def _from_name(self, source: Source) -> NameFacts:
+        named = read_name(source.name, self._zone, video=source.media == "video")
+        match = None
         if self._pattern is not None:
             match = self._pattern.search(source.name if self._in_path else source.name.rpartition("/")[2])
-            if match is not None:
-                start = _moment(match, self._zone)
-                camera = match.groupdict().get("camera") or None
-        found_camera, found_start = _built_in(source.name, self._zone)
-        start = found_start if start is None else start
-        camera = camera or found_camera
-        if camera is None:
-            camera = _folder_camera(source.name)
-        return camera, start
+        if match is None:
+            return named
+        self.matched += 1
+        groups = match.groupdict()
+        start, remark = moment(groups, self._zone), None
+        if start is not None and in_future(start):
+            start, remark = None, f"--time-pattern gives a time in the future for {match.group()}, which is not used"
+        if start is None and remark is None:
+            start, remark = named.start_time, named.remark
+        return NameFacts(groups.get("camera") or named.camera, start, remark)
 
 
 def plausible_iso(text: str, zone: dt.tzinfo = dt.UTC) -> float | None:
@@ -193,7 +137,7 @@ def plausible_iso(text: str, zone: dt.tzinfo = dt.UTC) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
-    return moment.timestamp() if _EARLIEST <= moment < _LATEST else None
+    return moment.timestamp() if moment >= EARLIEST and not in_future(moment.timestamp()) else None
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
@@ -212,7 +156,7 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     except re.error as error:
         raise UsageError(f"--time-pattern {text!r} cannot be read: {error}") from error
     groups = set(pattern.groupindex)
-    complete = groups >= _NEEDED and ("year" in groups or "year2" in groups)
+    complete = groups >= NEEDED and ("year" in groups or "year2" in groups)
     if not complete and "epoch" not in groups and groups != {"camera"}:
         raise UsageError(
             f"--time-pattern {text!r} does not give a date and a time; an example is '{{camera}}_%Y%m%d_%H%M%S'"
@@ -238,77 +182,6 @@ def _template(text: str) -> str:
             parts.append(".*?" if text[at] == "*" else re.escape(text[at]))
             at += 1
     return "".join(parts)
-
-
-def _built_in(name: str, zone: dt.tzinfo) -> tuple[str | None, float | None]:
-    stem = name.rpartition("/")[2]
-    stem = stem.rpartition(".")[0] or stem
-    for match in _STAMP.finditer(stem):
-        start = _moment(match, zone)
-        if start is not None:
-            return _camera_before(stem[: match.start()]) or _camera_word(stem[match.end() :]), start
-    match_path = _FOLDER_DATE.search(name)
-    if match_path is not None:
-        start = _moment(match_path, zone)
-        if start is not None:
-            return _camera_before(match_path.group("prefix")), start
-    return _camera_word(stem), None
-
-
-def _camera_before(prefix: str) -> str | None:
-    """The camera's name in front of a time: ``cam03_``, ``192.168.1.64_01_``, ``NVR_ch1_main_``."""
-    words = re.split(r"([ _\-.\[\]()]+)", prefix)
-    while words and (not words[-1].strip(" _-.[]()") or words[-1].lower() in _TAIL_WORDS):
-        words.pop()
-    camera = "".join(words).strip(" _-.[]()")
-    return None if not camera or camera.lower() in _NO_CAMERA else camera
-
-
-def _camera_word(text: str) -> str | None:
-    match = _CAMERA_WORD.search(text)
-    return match.group() if match else None
-
-
-def _folder_camera(name: str) -> str | None:
-    """The nearest folder that is neither a date, a number, nor a general word."""
-    for folder in reversed(name.split("/")[:-1]):
-        if re.search(r"[^\W\d_]", folder) and folder.lower() not in _NO_CAMERA and not _STAMP.search(folder):
-            return folder
-    return None
-
-
-def _moment(match: re.Match[str], zone: dt.tzinfo) -> float | None:
-    """POSIX seconds of a pattern's groups; None for numbers that are not date (month 13)."""
-    found = {key: value for key, value in match.groupdict().items() if value}
-    if "epoch" in found:
-        return float(found["epoch"])
-    if not found.keys() >= _NEEDED:
-        return None
-    year = int(found["year"]) if "year" in found else 2000 + int(found.get("year2", "0"))
-    fraction = found.get("fraction") or found.get("millis") or "0"
-    offset = found.get("offset")
-    try:
-        moment = dt.datetime(
-            year,
-            int(found["month"]),
-            int(found["day"]),
-            int(found["hour"]),
-            int(found["minute"]),
-            int(found.get("second", "0")),
-            int(fraction.ljust(6, "0")),
-            tzinfo=zone if offset is None else _offset(offset),
-        )
-        return moment.timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _offset(text: str) -> dt.tzinfo:
-    if text in "Zz":
-        return dt.UTC
-    digits = text[1:].replace(":", "")
-    delta = dt.timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    return dt.timezone(-delta if text[0] == "-" else delta)
 
 
 def capture_zone(name: str) -> dt.tzinfo:

@@ -48,6 +48,75 @@ def test_built_in_patterns_give_camera_and_time(name: str, camera: str | None) -
     assert found(name) == (camera, MOMENT)
 
 
+LATER = dt.datetime(2024, 3, 12, 14, 0, 10, tzinfo=dt.UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("name", "camera", "start"),
+    [
+        ("recordings/2024-03-12/14/front_door/00.10.mp4", "front_door", LATER),
+        ("Cam1/20240312PM/Cam120240312-140000-1710252000.mp4", "Cam1", MOMENT),
+        ("MIJIA_RECORD_VIDEO/2024031214/00M10S_1710252010.mp4", None, LATER),
+        ("record/2024Y03M12D14H/00M10S60.mp4", None, LATER),
+        ("2024-03-12_14-00-00-front.mp4", "front", MOMENT),
+        ("2024_0312_140000_001.mp4", None, MOMENT),
+        ("Front Door 3-13-2024, 2.00.00 PM - 3-13-2024, 3.00.00 PM.mp4", "Front Door", MOMENT + 86_400),
+        ("13-03-2024_14-00-00.avi", None, MOMENT + 86_400),
+        ("03-13-2024_14-00-00.avi", None, MOMENT + 86_400),
+        ("hall_2024-03-12_14-00.mp4", "hall", MOMENT),
+        ("hall_20240312_1400.mp4", "hall", MOMENT),
+        ("240312_140000.mp4", None, MOMENT),
+        ("A240312_140000_140100.264", None, MOMENT),
+        ("2024-03-12T15_00_00+01_00.mp4", None, MOMENT),
+        ("cam2_20240311_240000.mp4", "cam2", MOMENT - 14 * 3600),
+        ("1710252000123.mp4", None, MOMENT + 0.123),
+        ("entrance_1710252000.mp4", "entrance", MOMENT),
+        ("[01]Cam 1-2024_03_12-14_00_00.avi", "Cam 1", MOMENT),
+        ("2024年03月12日14时00分00秒.mp4", None, MOMENT),
+        ("cam1 2024-03-12 02-00-00 PM.mp4", "cam1", MOMENT),
+        ("cam2_20230229_120000.mp4", "cam2", None),
+        ("ch01_00000000001000000.mp4", "ch01", None),
+        ("0-140000-150000.mp4", None, None),
+    ],
+)
+def test_recorders_write_names_in_their_own_ways(name: str, camera: str | None, start: float | None) -> None:
+    assert found(name) == (camera, start)
+
+
+def test_frigate_writes_in_utc() -> None:
+    assert found("2024-03-12/14/door/00.00.mp4", timezone="Europe/Berlin") == ("door", MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("12-03-2024_14-00-00.avi", "read day first"),
+        ("Gate 3-12-2024, 14.00.00 UTC - 3-12-2024, 15.00.00 UTC.mp4", "read month first"),
+        ("cam1_20780312_140000.mp4", "lies in the future"),
+        ("13-03-2024_14-00-00.avi", None),
+        ("03-03-2024_14-00-00.avi", None),
+    ],
+)
+def test_what_a_name_leaves_open_is_said(name: str, says: str | None) -> None:
+    remark = CaptureMetadataRules(CaptureMetadata()).apply(Source(f"/a/{name}", name, "video")).remark
+    assert (remark is None) if says is None else says in str(remark)
+
+
+def test_pictures_are_numbered_by_four_digits_and_those_are_no_time() -> None:
+    source = Source("/a/IMG_20240312_0815.jpg", "IMG_20240312_0815.jpg", "image")
+    assert CaptureMetadataRules(CaptureMetadata()).apply(source).start_time is None
+
+
+def test_what_was_known_is_counted_by_where_it_comes_from() -> None:
+    rules = CaptureMetadataRules(CaptureMetadata(time_pattern="{camera}@%s"))
+    for name in ("a@1710252000123.mp4", "cam1_20240312_140000.mp4", "holiday.mp4"):
+        source = rules.apply(Source(f"/a/{name}", name, "video"))
+        assert source.start_time is None or int(source.start_time) == MOMENT
+    assert rules.matched == 1
+    assert rules.clocks == {"name": 2, "unknown": 1}
+    assert rules.cameras == {"name": 2, "unknown": 1}
+
+
 @pytest.mark.parametrize("name", ["holiday.mp4", "20241399_140000.mp4", "20240312.mp4", "1234567890123456.mp4"])
 def test_names_without_a_time_give_none(name: str) -> None:
     assert found(name)[1] is None
