@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from shared_data import REPOSITORY
 
 
+@pytest.mark.slow
 def test_what_two_other_readers_read_is_read(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, REPOSITORY / "benchmarks" / "readers.py", "--damaged", "96", "--out", tmp_path / "table.md"],

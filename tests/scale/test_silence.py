@@ -12,6 +12,7 @@ from shared_data import shared_folder
 import maskbatch
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("executor", ["processes", "inline"])
 def test_a_scan_of_everything_odd_is_silent(tmp_path: Path, executor: str) -> None:
