@@ -6,7 +6,7 @@ All boxes are ``x1 y1 x2 y2`` in pixels, ``x`` to the right and ``y`` down, ``x2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -96,6 +96,16 @@ class WorkUnit:
     pieces: tuple[Piece, ...]
 
 
+def joined(problems: Iterable[Problem | None]) -> Problem | None:
+    """The worst of them, with what all of them say; None where there is none."""
+    found = [problem for problem in problems if problem is not None]
+    if not found:
+        return None
+    worst = max(found, key=lambda problem: SEVERITY.index(problem.status))
+    left = sum(problem.frames_left for problem in found)
+    return Problem(worst.status, worst.error, "; ".join(problem.message for problem in found), left)
+
+
 @dataclass(slots=True)
 class Frame:
     """One decoded image.
@@ -107,6 +117,7 @@ class Frame:
         load_full: gives the image at original size (decoding or converting it on first need).
         ordinal: 0-based rank of the frame in the stream in presentation order; None for images.
         pts: presentation time stamp in `time_base`; None for images.
+        origin: time stamp of the recording's first frame.
         problem: a partial decode or a remark (truncated tail shown grey, first frame of an animation …).
         skip_detection: the motion gate found nothing new; the frame is counted, not detected.
         taken_at: when an image was taken by its Exif, ISO 8601, mostly without an offset.
@@ -118,6 +129,7 @@ class Frame:
     load_full: Callable[[], Image]
     ordinal: int | None = None
     pts: int | None = None
+    origin: int = 0
     time_base: Fraction | None = None
     problem: Problem | None = None
     skip_detection: bool = False
@@ -130,10 +142,10 @@ class Frame:
 
     @property
     def time_s(self) -> float | None:
-        """Presentation time in seconds, exact to the time base."""
+        """Seconds since the recording's first frame, exact to the time base."""
         if self.pts is None or self.time_base is None:
             return None
-        return float(self.pts * self.time_base)
+        return float((self.pts - self.origin) * self.time_base)
 
 
 @dataclass(slots=True)
@@ -217,8 +229,6 @@ class PieceResult:
     """Wall clock of the first frame (POSIX seconds) as the container's metadata has it."""
     taken_at: str | None = None
     """The same of an image, as its Exif has it: mostly without an offset, so that the merge reads it in the zone that is asked for."""
-    clock_zero_s: float = 0.0
-    """`time_s` at the start of the recording: not 0 in containers whose clock starts anywhere (MPEG-TS)."""
     decode_s: float = 0.0
     detect_s: float = 0.0
     classify_s: float = 0.0

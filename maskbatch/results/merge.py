@@ -94,7 +94,6 @@ def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
         total.duration_s = max(filter(None, (total.duration_s, piece.duration_s)), default=None)
         total.started_at = piece.started_at if total.started_at is None else total.started_at
         total.taken_at = total.taken_at or piece.taken_at
-        total.clock_zero_s = total.clock_zero_s or piece.clock_zero_s
         total.sha256 = total.sha256 or piece.sha256
     if len(pieces) < pieces[0].parts:
         missing = pieces[0].parts - len(pieces)
@@ -166,10 +165,7 @@ def _repeated(values: list[Any], counts: np.ndarray[Any, Any], kind: pa.DataType
 def _captured_at(merged: list[Merged], counts: np.ndarray[Any, Any], time_s: pa.ChunkedArray) -> pa.Array:
     starts = [item.result.started_at if item.source.start_time is None else item.source.start_time for item in merged]
     known = np.repeat(np.array([start is not None for start in starts]), counts)
-    zeros = [
-        0.0 if start is None else start - item.result.clock_zero_s for start, item in zip(starts, merged, strict=True)
-    ]
-    start_us = np.repeat(np.array([round(zero * 1e6) for zero in zeros], np.int64), counts)
+    start_us = np.repeat(np.array([round((start or 0.0) * 1e6) for start in starts], np.int64), counts)
     offset_us = np.round(np.nan_to_num(to_numpy(time_s).astype(np.float64)) * 1e6).astype(np.int64)
     return numbers(start_us + offset_us, pa.int64(), ~known).cast(pa.timestamp("us", tz="UTC"))
 

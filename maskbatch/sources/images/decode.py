@@ -15,7 +15,7 @@ import numpy as np
 from maskbatch.errors import InputError
 from maskbatch.sources.images import jpeg, pillow_decoder, second_reader
 from maskbatch.sources.sniff import SNIFF_BYTES, Kind, sniff
-from maskbatch.types import SEVERITY, Frame, Image, Problem
+from maskbatch.types import Frame, Image, Problem, joined
 
 # Half scale saves only a fifth of the time of a JPEG, because the entropy decoding stays, and is lost with the first
 # small face that has to be cut from the full image.
@@ -48,7 +48,7 @@ def decode_image(data: bytes, *, cover: int, max_pixels: int) -> Frame:
             return _decode_jpeg(data, cover, max_pixels)
         if kind.key in pillow_decoder.FORMATS:
             stored, exif, problems = pillow_decoder.decode(data, kind.key, kind.title, max_pixels)
-            return _frame(upright(stored, exif.orientation), _joined(problems), exif.taken_at)
+            return _frame(upright(stored, exif.orientation), joined(problems), exif.taken_at)
         raise _not_a_picture(kind)
     except InputError as error:
         if kind.media != "image" or error.code not in ("corrupt", "truncated", "unsupported"):
@@ -115,15 +115,6 @@ def _reduction(long_side: int, cover: int) -> int:
     if cover <= 0:
         return 1
     return next((factor for factor in _REDUCTIONS if long_side >= cover * factor), 1)
-
-
-def _joined(problems: list[Problem]) -> Problem | None:
-    """The worst of them, with what all of them say."""
-    if not problems:
-        return None
-    worst = max(problems, key=lambda problem: SEVERITY.index(problem.status))
-    left = sum(problem.frames_left for problem in problems)
-    return Problem(worst.status, worst.error, "; ".join(problem.message for problem in problems), left)
 
 
 def _not_a_picture(kind: Kind) -> InputError:

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import av
 import av.error
@@ -23,8 +22,9 @@ import numpy.typing as npt
 
 from maskbatch.config import Limits
 from maskbatch.errors import InputError
+from maskbatch.sources.videos.clock import ASSUMED_RATE, counted, plausible_rate, read_clock
 from maskbatch.sources.videos.containers import FREE_CLOCKS, RAW_STREAMS, OpenVideo, cut_off
-from maskbatch.types import Problem, Source
+from maskbatch.types import Problem, Source, joined
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -53,7 +53,7 @@ class PacketIndex:
         times: their time stamps, ascending.
         time_base: seconds per unit of a time stamp.
         frame_span: duration of the last frame in units.
-        origin: time stamp from which durations count: 0, or that of the first frame where the clock starts anywhere.
+        origin: time stamp of the first frame, from which times count.
         ordered: time stamps are unique and rise from GOP to GOP, so that ranges, seeking and skipping are sound. Otherwise the
             file is decoded from beginning to end.
         stamped: all packets have time stamps, and frames come out in their order.
@@ -206,22 +206,19 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> Packet
             raise InputError("truncated", f"no frame could be read: {problem.message}")
         raise InputError("corrupt", "the video holds no frames")
     time_base = Fraction(stream.time_base or Fraction(1, 1_000_000))
-    span = scan.last_duration or _nominal_span(stream, time_base)
-    stamped = None not in scan.pts and video.format not in RAW_STREAMS
+    rate = plausible_rate(stream.guessed_rate, stream.average_rate)
+    span = scan.last_duration or max(1, round(1 / ((rate or ASSUMED_RATE) * time_base)))
+    if video.format in RAW_STREAMS:
+        clock = counted(count, time_base, rate, "a raw stream without time stamps")
+    else:
+        clock = read_clock(scan.pts, scan.dts, time_base, rate, mpeg=video.format in FREE_CLOCKS)
+    stamped, pts = clock.by_stamp, clock.pts
     if video.format == "avi" and stream.codec_context.has_b_frames and scan.pts == sorted(p or 0 for p in scan.pts):
         stamped = False  # AVI counts packets; with B frames that is not the order in which they are shown
-    pts = np.array([0 if p is None else p for p in scan.pts], np.int64)
     key = np.array(scan.key, bool)
     shown = ~np.array(scan.hidden, bool)
     keys = np.flatnonzero(key)
     gop = np.cumsum(key).astype(np.int64) - 1
-    if not stamped:
-        known = [p for p in scan.pts if p is not None]
-        pts = (
-            np.sort(pts)
-            if len(known) == count and len(set(known)) == count
-            else np.arange(count, dtype=np.int64) * span
-        )
     ordered = stamped and _is_ordered(pts, gop, keys)
     if ordered:
         shown &= gop >= 0  # frames before the first key frame cannot be decoded
@@ -229,7 +226,8 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> Packet
     positions = np.flatnonzero(shown)
     order = positions[np.argsort(pts[positions], kind="stable")]
     times = pts[order]
-    origin = int(times[0]) if len(times) and video.format in FREE_CLOCKS else 0
+    origin = int(times[0]) if len(times) else 0
+    problem = joined([problem, clock.problem])
     return PacketIndex(
         pts, gop, shown, keys, order, times, time_base, span, origin, ordered, stamped, problem, _creation_time(video)
     )
@@ -288,11 +286,6 @@ def _whole_file_problem(video: OpenVideo, source: Source, scan: _Scan) -> Proble
     if scan.failed:
         return Problem("partial", "corrupt", "the container is damaged; what could be read was read")
     return None
-
-
-def _nominal_span(stream: Any, time_base: Fraction) -> int:
-    rate = stream.guessed_rate or stream.average_rate or Fraction(25)
-    return max(1, round(1 / (Fraction(rate) * time_base)))
 
 
 def _creation_time(video: OpenVideo) -> float | None:

@@ -145,7 +145,6 @@ class VideoReader:
         result.frames_skipped = self._total - self._read - self._failed
         result.duration_s = index.duration_s()
         result.started_at = index.started_at
-        result.clock_zero_s = float(index.origin * index.time_base)
         if index.problem is not None:
             result.note(index.problem)
         if self._failed:
@@ -177,6 +176,7 @@ class VideoReader:
             load_full=lambda: pictures.full(picture, matrix),
             ordinal=ordinal,
             pts=pts,
+            origin=self._index.origin,
             time_base=self._index.time_base,
         )
 

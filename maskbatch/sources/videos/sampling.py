@@ -1,7 +1,7 @@
 """Which frames of a video are looked at.
 
 ``every``: a frame is taken if it is the first at or after a multiple of the step in presentation time. The multiples count
-from 0 of the same clock that the results give (`time_s`), so the choice depends on nothing but the frame and the one
+from the first frame of the recording, as `time_s` in the results does, so the choice depends on nothing but the frame and the one
 before it: not on where a file is cut, nor on where reading began.
 """
 
@@ -54,7 +54,7 @@ def chosen(times: Int64s, is_key: Bools, time_base: Fraction, origin: int, sampl
         times: time stamps of all frames of the video, ascending.
         is_key: whether each is a key frame.
         time_base: seconds per unit.
-        origin: time stamp from which ``--start`` and ``--end`` count.
+        origin: time stamp of the first frame, from which times count.
         sampling: what was asked for.
     """
     if sampling.mode == "all":
@@ -62,7 +62,7 @@ def chosen(times: Int64s, is_key: Bools, time_base: Fraction, origin: int, sampl
     elif sampling.mode == "keyframes":
         taken = is_key.copy()
     else:
-        number = multiples(times, time_base, step_of(sampling))
+        number = multiples(times - origin, time_base, step_of(sampling))
         taken = np.ones(len(times), bool)
         taken[1:] = number[1:] > number[:-1]
     start, end = bounds(sampling, time_base, origin)
@@ -82,13 +82,14 @@ class RunningSampler:
     def __init__(self, time_base: Fraction, origin: int, sampling: Sampling) -> None:
         self._sampling = sampling
         self._ratio = time_base / step_of(sampling) if sampling.mode == "every" else Fraction(1)
+        self._origin = origin
         self._start, self._end = bounds(sampling, time_base, origin)
         self._last: int | None = None
 
     def takes(self, pts: int, is_key: bool) -> bool:
         """Whether the next frame is taken; call it once for every frame, in order of presentation."""
         if self._sampling.mode == "every":
-            number = pts * self._ratio.numerator // self._ratio.denominator
+            number = (pts - self._origin) * self._ratio.numerator // self._ratio.denominator
             taken = number != self._last
             self._last = number
         else:
