@@ -183,7 +183,7 @@ def _ceil_box(x1: float, y1: float, x2: float, y2: float) -> Box:
 
 @dataclass(slots=True)
 class _Clock:
-    """From the source's time to the copy's: the same, but from 0 on where the source's starts anywhere or before 0."""
+    """From the source's time to the copy's: the same, but from 0 on where the source's starts later or before 0."""
 
     shift_s: Fraction
 
@@ -204,7 +204,8 @@ class _Writer:
         try:
             self._out: Any = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
             start = Fraction(first.pts or 0) * self._time_base
-            free = self._source.format in FREE_CLOCKS or start < 0 or sampling.start_s > 0
+            # A file that begins a moment after 0 does so because its sound begins first.
+            free = self._source.format in FREE_CLOCKS or start < 0 or start > 1 or sampling.start_s > 0
             self._clock = _Clock(start if free else Fraction(0))
             self._stream = self._video_stream(first)
             self._sound = _Sound.of(self._source, self._out, self._clock)

@@ -133,7 +133,7 @@ def _frame(path: Path, time_s: float) -> Image | None:
         base = stream.time_base
         if base is None:
             return None
-        target = round(time_s / base)
+        target = round(time_s / base) + (stream.start_time or 0)
         container.seek(target, stream=stream, backward=True)
         for picture in container.decode(stream):
             if picture.pts is not None and picture.pts >= target:
