@@ -176,4 +176,4 @@ def test_a_scan_of_files_named_like_markup_opens(chromium: Any, tmp_path: Path, 
     assert told == []
     assert page.query_selector("img") is None
     assert "<svg onload=alert(1)>/<!--<script>.jpg" in page.inner_text("#failures")
-    assert "of 1 sightings" in page.inner_text("#sentence")
+    assert "of 1 sighting is judged" in page.inner_text("#sentence")

@@ -129,7 +129,7 @@
     if (!all.n) { if (cells) { figure.textContent = "–"; sentence.textContent = "Nobody is left by these filters."; $("state").textContent = people(0); } return; }
     if (all.hidden) { figure.textContent = "< 5"; sentence.textContent = "Fewer than five people: not shown."; return; }
     figure.textContent = Web.percent.format(all.share);
-    sentence.textContent = `${Web.percent.format(all.share)} of ${people(all.n)} ${all.n === 1 ? "is" : "are"} judged ${info.labels[info.headline]} ` + (all.low === null ? `(no interval: ${Web.integer.format(all.clusters)} clusters (camera-days) are too few).` : `(95 % interval ${Web.percent.format(all.low)} to ${Web.percent.format(all.high)}).`);
+    sentence.textContent = `${Web.percent.format(all.share)} of ${people(all.n)} ${all.n === 1 ? "is" : "are"} judged ${info.labels[info.headline]} ` + (all.low === null ? `(no interval: too few camera-days, ${Web.integer.format(all.clusters)}).` : `(95 % interval ${Web.percent.format(all.low)} to ${Web.percent.format(all.high)}).`);
     $("state").textContent = `${Web.integer.format(all.n)} of ${Web.integer.format(label.length)} ${info.noun}`;
   }
   function update() {

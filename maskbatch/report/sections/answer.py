@@ -25,7 +25,7 @@ def make(figures: Figures) -> Content:
     interval = (
         f"95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %"
         if found.low is not None and found.high is not None
-        else f"no interval: {found.clusters} clusters (camera-days) are too few"
+        else f"no interval: too few camera-days, {found.clusters}"
     )
     verb = "is" if found.people == 1 else "are"
     who = counted(found.people, people.noun_of_one, people.noun)
