@@ -55,6 +55,11 @@ class OutputPaths:
         return f"{self.stem}.run.json"
 
     @property
+    def corrections(self) -> str:
+        """What people put right; not written by a scan, and never removed by one."""
+        return f"{self.stem}.corrections.csv"
+
+    @property
     def work(self) -> str:
         return f"{self.stem}.work"
 

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maskbatch.errors import InputError, UsageError
+from maskbatch.results.correction_log import CorrectionLog
+from maskbatch.results.corrections import CORRECTED, NEEDED, Corrections, MissedFaces
 from maskbatch.results.dataset import UNKNOWN, files_of
 from maskbatch.results.paths import ENDING, OutputPaths
 from maskbatch.results.schema import results_schema
@@ -33,10 +35,13 @@ class ResultReader:
 
     Args:
         path: ``results.parquet``, or the folder of a partitioned data set; also a URL (``s3://…``).
+        corrections: the faces come as people decided, with the column `corrected`: from the log beside the result, or from the file
+            that is named. A log that does not exist has no decisions; one that is named must exist.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], corrections: bool | str | os.PathLike[str] = False) -> None:
         self.path = os.fspath(path)
+        self._corrected_by = corrections
         is_folder = Path(self.path).is_dir() if not is_url(self.path) else not self.path.endswith(ENDING)
         self._is_dataset = is_folder
         named = f"{self.path.rstrip('/')}/" if is_folder else self.path
@@ -48,7 +53,39 @@ class ResultReader:
     @cached_property
     def schema(self) -> pa.Schema:
         """Of the faces, in the order of the contract, without metadata; raises UsageError where this is not a result."""
-        return results_schema(self.task)
+        schema = results_schema(self.task)
+        return schema if self.corrections is None else schema.append(pa.field(CORRECTED, pa.bool_(), nullable=False))
+
+    @cached_property
+    def corrections(self) -> Corrections | None:
+        """What people decided, where it was asked for; raises UsageError where the log cannot be read."""
+        if self._corrected_by is False:
+            return None
+        path = self.corrections_path if self._corrected_by is True else Path(self._corrected_by)
+        if self._corrected_by is not True and not path.exists():
+            raise UsageError(f"{path}: there is no such file of corrections")
+        corrections = Corrections.of(CorrectionLog(path).read())
+        return corrections.renamed(self._hashes()) if len(corrections) else corrections
+
+    @property
+    def corrections_path(self) -> Path:
+        """The log of corrections: beside the result, or in the working directory where the result is behind a URL."""
+        if self.paths is None:
+            return Path(f"{self.path}.corrections.csv")
+        if is_url(self.path):
+            return Path(self.paths.corrections)
+        return Path(self.paths.path(self.paths.corrections))
+
+    def _hashes(self) -> dict[str, str]:
+        """Source → SHA-256, where the scan took them."""
+        try:
+            inputs = self.inputs()
+        except UsageError:
+            return {}
+        if "sha256" not in inputs.column_names or inputs["sha256"].null_count == len(inputs):
+            return {}
+        pairs = zip(inputs["source"].to_pylist(), inputs["sha256"].to_pylist(), strict=True)
+        return {source: sha256 for source, sha256 in pairs if sha256}
 
     @cached_property
     def task(self) -> Task:
@@ -77,9 +114,28 @@ class ResultReader:
         Args:
             columns: only these, in this order; those that the result does not have are left out.
 
+        Faces that people drew (see `corrections`) come last.
+
         Raises:
             UsageError: there is no such result, or it is not one of maskbatch.
         """
+        if self.corrections is not None:
+            return self._corrected_tables(self.corrections, columns)
+        return self._stored_tables(columns)
+
+    def _corrected_tables(self, corrections: Corrections, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        wanted = None if columns is None else [*columns, *(name for name in NEEDED if name not in columns)]
+        missed = MissedFaces(corrections.missed(self.task.labels))
+        schema = self.schema
+        for stored in self._stored_tables(wanted):
+            missed.look(stored)
+            table = corrections.apply(stored)
+            schema = table.schema
+            yield _selected(table, columns)
+        if missed.faces:
+            yield _selected(missed.table(schema), columns)
+
+    def _stored_tables(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         with self._reported():
             for name in self._files:
                 with self._parquet(name) as file:
@@ -90,7 +146,7 @@ class ResultReader:
 
     def read(self) -> pa.Table:
         """All faces as one table. Raises as `tables`."""
-        if not self._is_dataset:
+        if not self._is_dataset and self.corrections is None:
             with self._reported(), self._parquet(self._files[0]) as file:
                 return file.read()
         parts = [table for table in self.tables() if len(table)]
@@ -170,11 +226,13 @@ class ResultReader:
             raise UsageError(f"{self.path}: not a result of maskbatch ({error})") from None
 
 
-def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_results(path: str | os.PathLike[str], corrections: bool | str | os.PathLike[str] = False) -> pd.DataFrame:
     """The faces of a scan as a pandas frame.
 
     Args:
         path: ``results.parquet``, or the folder of a partitioned data set; also a URL (``s3://…``).
+        corrections: the faces as people decided (`maskbatch review`, `maskbatch import`), with the column `corrected`: by the log beside
+            the result, or by a file that is named. Faces that people drew have NaN in the columns of the models.
 
     Returns:
         A row per face with the columns of the contract; `source`, `camera`, `media` and `label` are categoricals,
@@ -183,7 +241,7 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         UsageError: there is no such file, or it is not a Parquet file.
     """
-    frame: pd.DataFrame = ResultReader(path).read().to_pandas()
+    frame: pd.DataFrame = ResultReader(path, corrections).read().to_pandas()
     return frame
 
 
@@ -216,6 +274,10 @@ def read_tracks(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise UsageError(f"{reader.path}: it has no tracks; scan with --track")
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def _selected(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    return table if columns is None else table.select([name for name in columns if name in table.column_names])
 
 
 def _has_values(file: pq.ParquetFile, column: str) -> bool:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maskbatch.errors import UsageError
+from maskbatch.results.corrections import CORRECTED, with_decided_probabilities
 from maskbatch.results.reader import ResultReader
 from maskbatch.results.tracks import USED, tracks_table
 from maskbatch.tasks import Task
@@ -96,7 +97,10 @@ KEYS: tuple[str, ...] = ("source", "camera", *_TIMES)
 
 
 def summarize(
-    path: str | os.PathLike[str], by: tuple[str, ...] = ("camera", "hour"), timezone: str = "UTC"
+    path: str | os.PathLike[str],
+    by: tuple[str, ...] = ("camera", "hour"),
+    timezone: str = "UTC",
+    corrections: bool | str | os.PathLike[str] = False,
 ) -> ResultSummary:
     """Count the people of a result; its faces where it was made without tracking.
 
@@ -107,6 +111,7 @@ def summarize(
         path: ``results.parquet`` or the folder of a partitioned result, local or a URL.
         by: any of `KEYS`.
         timezone: IANA name for hours and dates.
+        corrections: count as people decided, see `read_results`.
 
     Raises:
         UsageError: unknown key or zone, or `path` is not a result.
@@ -118,7 +123,7 @@ def summarize(
         zone = zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UsageError(f"--timezone {timezone!r} is not a time zone; write one as in Europe/Berlin or UTC") from error
-    reader = ResultReader(path)
+    reader = ResultReader(path, corrections)
     task, tracked = reader.task, reader.is_tracked
     counter = _Counter(by, zone, task)
     untracked = sum(_count_faces(counter, table, tracked) for table in reader.tables(_COLUMNS))
@@ -183,6 +188,10 @@ def _count_faces(counter: _Counter, table: pa.Table, tracked: bool) -> int:
 
 
 def people_table(reader: ResultReader) -> pa.Table:
-    """The tracks of a result: from its tracks table where that lies beside it, else made once more from the faces."""
-    table = reader.tracks()
-    return tracks_table(reader.tables((*USED, *reader.task.probability_columns))) if table is None else table
+    """The tracks of a result: from its tracks table where that lies beside it, else (and where people decided) made from the faces."""
+    table = None if reader.corrections else reader.tracks()
+    if table is not None:
+        return table
+    labels = reader.task.labels
+    faces = reader.tables((*USED, "label", *reader.task.probability_columns, CORRECTED))
+    return tracks_table(with_decided_probabilities(piece, labels) for piece in faces)
