@@ -1,4 +1,4 @@
-"""COCO: ``annotations.json`` (images, boxes, landmarks as key points) and ``results.json``, the list of detections that evaluators take.
+"""COCO: ``annotations/instances_default.json`` (images, boxes, landmarks as key points) and ``results.json``, the list of detections that evaluators take.
 
 Ids begin at 1. `score` is the detector's, `mask_confidence` the classifier's. Format: https://cocodataset.org/#format-data
 """
@@ -18,6 +18,9 @@ from maskbatch.formats.values import POINTS, box_of, number, plain, read_json
 from maskbatch.storage.atomic import written_whole
 from maskbatch.tasks import Task
 
+ANNOTATIONS = "annotations/instances_default.json"
+"""Where readers of COCO data sets look for them: task and subset."""
+
 
 class CocoFormat:
     """See the module."""
@@ -28,7 +31,7 @@ class CocoFormat:
     def write(self, job: Conversion) -> list[Path]:
         """See `ResultFormat.write`."""
         task = job.result.task
-        target, results = job.out / "annotations.json", job.out / "results.json"
+        target, results = job.out / ANNOTATIONS, job.out / "results.json"
         annotation = 0
         with (
             written_whole(target) as whole,
@@ -127,6 +130,7 @@ def _annotation(identity: int, image: int, row: dict[str, Any], task: Task) -> d
             "bbox": [number(value) for value in (x1, y1, x2 - x1, y2 - y1)],
             "area": number((x2 - x1) * (y2 - y1)),
             "iscrowd": 0,
+            "segmentation": [],
             "score": row["score"],
             "mask_confidence": row["confidence"],
             "probabilities": {label: row[f"p_{label}"] for label in task.labels},

@@ -50,7 +50,9 @@ class CvatFormat:
                 if image.media == "video" and not job.pictures.written:
                     video.append(image)
                 else:
-                    _write_image(file, image, job.prefix)
+                    # CVAT names images below the folder that holds them.
+                    folder = f"{job.pictures.folder}/" if job.pictures.written else ""
+                    _write_image(file, image, job.prefix + image.name.removeprefix(folder))
             if video:
                 _write_video(job.out, video, task)
             file.write("</annotations>\n")
@@ -136,9 +138,9 @@ def _head(file: IO[str], task: Task, mode: str, source: str | None = None, size:
     )
 
 
-def _write_image(file: IO[str], image: Moment, prefix: str) -> None:
-    name = quoteattr(xml_text(prefix + image.name))
-    file.write(f'<image id="{image.number - 1}" name={name} width="{image.width}" height="{image.height}">\n')
+def _write_image(file: IO[str], image: Moment, name: str) -> None:
+    shown = quoteattr(xml_text(name))
+    file.write(f'<image id="{image.number - 1}" name={shown} width="{image.width}" height="{image.height}">\n')
     for row in image.faces:
         corners = _corners(row)
         file.write(f'<box label={quoteattr(row["label"])} source="auto" occluded="0" {corners} z_order="0">')

@@ -18,14 +18,14 @@ from maskbatch.errors import UsageError
 from maskbatch.evaluate.metrics import box_overlaps
 from maskbatch.formats import label_format
 from maskbatch.formats.base import Box, LabelledImage
-from maskbatch.formats.pictures import IMAGES, read_images_csv
+from maskbatch.formats.pictures import FOLDERS, IMAGES, read_images_csv
 from maskbatch.results.correction_log import CorrectionLog
 from maskbatch.results.corrections import SAME_FACE_IOU, Correction
 from maskbatch.results.reader import ResultReader
 from maskbatch.tasks import Task, canonical_label
 
 _Key = tuple[str, int | None]
-_FRAME = re.compile(r"(?:images/|data/)?(.+)/f(\d{7,})\.\w+$")
+_FRAME = re.compile(r"(.+)/f(\d{7,})\.\w+$")
 
 
 @dataclass(slots=True)
@@ -143,10 +143,11 @@ class _SourceIndex:
             return (image.source, image.frame) if image.source in self._sizes else None
         name = image.name.split("?d=")[-1].replace("\\", "/")
         match = _FRAME.search(name)
-        for source, frame in ((match[1], int(match[2])) if match else (name, None), (name, None)):
-            for candidate in (source, source.removeprefix("images/"), self._by_last.get(PurePosixPath(source).name)):
-                if candidate in self._sizes:
-                    return str(candidate), frame
+        for found, frame in ((match[1], int(match[2])) if match else (name, None), (name, None)):
+            shorter = [found.removeprefix(f"{folder}/") for folder in FOLDERS]
+            for source in (found, *shorter, self._by_last.get(PurePosixPath(found).name)):
+                if source in self._sizes:
+                    return str(source), frame
         return None
 
     def in_pixels(self, image: LabelledImage, source: str) -> list[Box] | None:
@@ -223,24 +224,28 @@ def _label(spelling: str, task: Task, names: Mapping[str, str]) -> str:
 
 
 def _images_csv(base: Path) -> dict[str, dict[str, str]]:
+    """Rows by name, and by name without its ending."""
     for folder in (base, base.parent, base.parent.parent):
         try:
-            return read_images_csv(folder / IMAGES)
+            table = read_images_csv(folder / IMAGES)
         except (OSError, KeyError):
             continue
+        return {**{_stem(name): row for name, row in table.items()}, **table}
     return {}
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _named(image: LabelledImage, table: Mapping[str, Mapping[str, str]]) -> LabelledImage:
     if image.source is not None or not table:
         return image
-    stem = str(PurePosixPath(image.name).with_suffix(""))
-    candidates = (image.name, f"images/{image.name}", image.name.split("?d=")[-1])
-    row = next((table[name] for name in candidates if name in table), None)
+    bare = image.name.split("?d=")[-1]
+    names = [bare, *(f"{folder}/{bare}" for folder in FOLDERS)]
+    row = next((table[name] for name in names if name in table), None)
     if row is None:  # the ending of an image is lost in YOLO and VOC
-        row = next(
-            (r for n, r in table.items() if str(PurePosixPath(n).with_suffix("")) in (stem, f"images/{stem}")), None
-        )
+        row = next((table[stem] for name in names if (stem := _stem(name)) in table), None)
     if row is None:
         return image
     frame = int(row["frame"]) if row.get("frame") else None

@@ -23,6 +23,8 @@ from maskbatch.sources.images.exif import ORIENTATION
 from maskbatch.storage.atomic import write_bytes, written_whole
 from maskbatch.types import Image, Media
 
+FOLDERS = ("images", "JPEGImages", "data")
+"""What formats call the folder of the images; names in labels come with or without it."""
 QUALITY = 95
 COLUMNS = ("name", "source", "media", "camera", "frame", "time_s", "captured_at", "width", "height")
 """Of ``images.csv``: what most formats cannot hold about an image."""

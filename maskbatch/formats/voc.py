@@ -1,4 +1,4 @@
-"""Pascal VOC: ``Annotations/NAME.xml`` per image. Scores, track and time are elements of their own, which other readers pass over."""
+"""Pascal VOC: ``Annotations/NAME.xml`` per image, and their names in ``ImageSets/Main/default.txt``. Scores, track and time are elements of their own, which other readers pass over."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from maskbatch.errors import UsageError
 from maskbatch.evaluate.voc import CORNERS, read_voc
 from maskbatch.formats.base import Conversion, LabelledImage, Moment
 from maskbatch.formats.pictures import write_images_csv
-from maskbatch.formats.values import add_elements, box_of, number, plain, read_xml
-from maskbatch.storage.atomic import as_output_error
+from maskbatch.formats.values import add_elements, box_of, number, plain, read_xml, xml_text
+from maskbatch.storage.atomic import as_output_error, written_whole
 
 FOLDER = "Annotations"
 
@@ -22,19 +22,27 @@ class VocFormat:
 
     name = "voc"
     title = "Pascal VOC, an XML file per image"
+    folder = "JPEGImages"
+    """Where it has the images."""
 
     def write(self, job: Conversion) -> list[Path]:
         """See `ResultFormat.write`."""
-        for image in write_images_csv(job.out, job.moments()):
-            name = PurePosixPath(image.name)
-            if job.pictures.written:  # beside the folder of the images, not in a folder of that name
-                name = name.relative_to(job.pictures.folder)
-            target = output_path(job.out / FOLDER, str(name.with_suffix(".xml")))
-            with as_output_error(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(ET.tostring(_annotation(image), encoding="utf-8", xml_declaration=True))
+        listing = job.out / "ImageSets" / "Main" / "default.txt"
+        with written_whole(listing) as temporary, temporary.open("w", encoding="utf-8") as names:
+            for image in write_images_csv(job.out, job.moments()):
+                name = PurePosixPath(image.name)
+                if job.pictures.written:  # beside the folder of the images, not in a folder of that name
+                    name = name.relative_to(job.pictures.folder)
+                names.write(f"{xml_text(str(name.with_suffix('')))}\n")
+                target = output_path(job.out / FOLDER, str(name.with_suffix(".xml")))
+                with as_output_error(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(ET.tostring(_annotation(image), encoding="utf-8", xml_declaration=True))
         with as_output_error(job.out):
             (job.out / FOLDER).mkdir(exist_ok=True)
+            # Readers that know only VOC's own twenty classes look here for others.
+            classes = "".join(f"{label}:::\n" for label in job.result.task.labels)
+            (job.out / "labelmap.txt").write_text(f"# label:color_rgb:parts:actions\n{classes}", encoding="utf-8")
         return [job.out / FOLDER]
 
     def recognizes(self, path: Path) -> bool:

@@ -13,6 +13,7 @@ from maskbatch.errors import UsageError
 from maskbatch.evaluate.voc import CORNERS
 from maskbatch.formats.base import Box, LabelledImage
 from maskbatch.formats.importing import Imported
+from maskbatch.formats.pictures import FOLDERS
 from maskbatch.formats.values import add_elements, number
 from maskbatch.storage.atomic import as_output_error
 
@@ -21,7 +22,7 @@ def import_dataset(labels: Iterable[tuple[Path, LabelledImage]], out: Path, imag
     """Write labelled images as a Pascal VOC folder.
 
     Args:
-        labels: with the place of each: images are looked for in `images`, beside the labels, and in ``images/`` there.
+        labels: with the place of each: images are looked for in `images`, or beside and above the labels, also in folders of the usual names.
         out: the folder; ``annotations/`` and ``images/`` are made in it.
         images: root of the images.
 
@@ -34,7 +35,8 @@ def import_dataset(labels: Iterable[tuple[Path, LabelledImage]], out: Path, imag
         (out / "annotations").mkdir(parents=True, exist_ok=True)
         (out / "images").mkdir(exist_ok=True)
     for base, image in labels:
-        path = _image_file(image, [images] if images else [base, base / "images", base / "JPEGImages", base / "data"])
+        near = [root / folder for root in (base, base.parent) for folder in ("", *FOLDERS)]
+        path = _image_file(image, [images] if images else near)
         if path is None:
             done.unknown.append(image.name)
             continue

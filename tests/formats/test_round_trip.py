@@ -29,7 +29,7 @@ from maskbatch.results.corrections import Correction
 from maskbatch.tasks.mask import LABELS
 
 LABEL_FILES = {
-    "coco": "annotations.json",
+    "coco": "annotations/instances_default.json",
     "voc": "",
     "yolo": "data.yaml",
     "labelstudio": "tasks.json",
@@ -132,7 +132,7 @@ def test_corrected_result_is_exported_as_people_decided(result: Path, tmp_path: 
         ]
     )
     convert(str(result), "coco", tmp_path / "out", corrections=True)
-    data = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    data = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     images = [image["source"] for image in data["images"]]
     assert len(images) == len(set(images)) + 5, "an image whose face was drawn comes once"
     drawn = [item for item in data["annotations"] if item.get("corrected")]
@@ -145,7 +145,7 @@ def test_coco_is_loaded_and_evaluated_by_pycocotools(result: Path, tmp_path: Pat
     from pycocotools.cocoeval import COCOeval
 
     convert(str(result), "coco", tmp_path / "out")
-    truth = coco.COCO(str(tmp_path / "out" / "annotations.json"))
+    truth = coco.COCO(str(tmp_path / "out" / "annotations" / "instances_default.json"))
     found = truth.loadRes(str(tmp_path / "out" / "results.json"))
     judge = COCOeval(truth, found, "bbox")
     judge.evaluate()
@@ -230,7 +230,7 @@ def test_label_studio_takes_the_last_annotation_and_leaves_what_nobody_did(resul
 
 def test_data_set_from_labels_is_read_by_evaluate(result: Path, tmp_path: Path) -> None:
     convert(str(result), "coco", tmp_path / "out", frames=True)
-    done = import_dataset(read_labels([tmp_path / "out" / "annotations.json"]), tmp_path / "set")
+    done = import_dataset(read_labels([tmp_path / "out" / "annotations" / "instances_default.json"]), tmp_path / "set")
     assert (done.images, done.unknown) == (11, [])
     truths = read_truth(tmp_path / "set")
     assert len(truths) == 11
@@ -253,7 +253,7 @@ def test_voc_folders_are_read_as_they_occur(result: Path, tmp_path: Path, layout
 
 def test_labels_of_other_spelling_are_named_and_unknown_ones_refused(result: Path, tmp_path: Path) -> None:
     convert(str(result), "coco", tmp_path / "out")
-    path = tmp_path / "out" / "annotations.json"
+    path = tmp_path / "out" / "annotations" / "instances_default.json"
     path.write_text(path.read_text().replace(f'"name": "{WITH}"', '"name": "class_a"'))
     with pytest.raises(UsageError, match="'class_a' is none of this result"):
         import_corrections(labels_of(tmp_path / "out", "coco"), str(result))
