@@ -11,14 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx_maker
 import pytest
-import toy_detector
-from red_squares import write_archive
+from toy_scan import toy_scan
 
 import maskbatch
 from maskbatch.cli import main
-from maskbatch.detect.families import DETECTORS
 from maskbatch.errors import UsageError
 from maskbatch.evaluate.truth import read_truth
 from maskbatch.formats import convert
@@ -40,26 +37,7 @@ WITH, WITHOUT = LABELS[:2]
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images with seven faces, one without any, one broken, and a video with a face in each of six looked-at frames."""
-    folder = tmp_path_factory.mktemp("scan")
-    archive = write_archive(folder / "in")
-    (folder / "own.onnx").write_bytes(onnx_maker.share_classifier(LABELS))
-    with pytest.MonkeyPatch.context() as patch:  # as the fixture `red_model`, once for the module
-        site = tmp_path_factory.mktemp("site")
-        model = toy_detector.install(site)
-        patch.syspath_prepend(str(site))
-        DETECTORS.__dict__.pop("_plugins", None)
-        maskbatch.scan(
-            [archive],
-            folder / "results.parquet",
-            detector=f"red:{model}",
-            classifier=str(folder / "own.onnx"),
-            det_size=320,
-            executor="inline",
-            device="cpu",
-        )
-        DETECTORS.__dict__.pop("_plugins", None)
-    return folder
+    return toy_scan(tmp_path_factory.mktemp("scan")).parent
 
 
 @pytest.fixture
