@@ -97,7 +97,10 @@ def _write_tracks(folder: Path, faces: dict[str, Any], people: int) -> None:
     arrays = []
     for field in TRACKS:
         value = values.get(field.name, zero)
-        arrays.append((value if isinstance(value, pa.Array) else pa.array(value)).cast(field.type))
+        array = value if isinstance(value, pa.Array) else pa.array(value)
+        if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(array.type):
+            array = array.dictionary_encode()
+        arrays.append(array.cast(field.type))
     pq.write_table(pa.Table.from_arrays(arrays, schema=TRACKS), folder / "results.tracks.parquet")
 
 

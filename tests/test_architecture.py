@@ -20,7 +20,8 @@ FLOORS = [
     {"sources", "detect", "classify", "jobs"},
     {"results"},
     {"draw", "pipeline"},
-    {"scanning", "evaluate", "formats", "report"},
+    {"scanning", "evaluate", "report"},
+    {"formats"},
     {"diagnose"},
     {"cli"},
 ]

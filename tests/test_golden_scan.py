@@ -20,7 +20,7 @@ from maskbatch.tasks.mask import LABELS
 GOLDEN = {
     "pictures": "11a615fa1de0d1ed3264f305d327fa0dc441168029118ed279c67319aa3d9860",
     "tracked": "3bc961d99bc939284d41b16fafb986dab63e4b9814446558f960d0512e6932a7",
-    "data set": "23a7eb99b99893a58109adb4688cb110d4ee10c277304d56f393cd88879f4ac2",
+    "data set": "21545fe98f6381643e7309e9f2e5a0e9054b8c8649d9b49a202bc1887828256c",
 }
 
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import keyword
 import sys
 from importlib.metadata import entry_points
 from typing import Annotated, NoReturn
 
 import typer
 
-COMMANDS = ("scan", "status", "summary", "report", "convert", "demo", "evaluate", "models", "warmup", "bench", "doctor")
+COMMANDS = (
+    "scan",
+    "status",
+    "summary",
+    "report",
+    "convert",
+    "import",
+    "demo",
+    "evaluate",
+    "models",
+    "warmup",
+    "bench",
+    "doctor",
+)
 EXPORT_HINT = (
     "`maskbatch export` makes models and needs TensorFlow; install it with `uv sync --all-packages` in a clone "
     "(or `pip install ./export`)"
@@ -48,7 +62,7 @@ def build_app() -> typer.Typer:
         """Who wore a face mask, correctly or not, when and where: images and CCTV video in, a Parquet table out."""
 
     for name in COMMANDS:
-        importlib.import_module(f"maskbatch.cli.{name}").register(app)
+        importlib.import_module(f"maskbatch.cli.{name}{'_' * keyword.iskeyword(name)}").register(app)
     _add_installed_commands(app)
     return app
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from maskbatch.results.reader import ResultReader
+from maskbatch.formats.base import Conversion
 from maskbatch.storage.atomic import written_whole
 
 LANDMARKS = tuple(
@@ -27,8 +27,9 @@ class CsvFormat:
     name = "csv"
     title = "comma-separated values, a table per file"
 
-    def write(self, result: ResultReader, out: Path) -> list[Path]:
+    def write(self, job: Conversion) -> list[Path]:
         """See `ResultFormat.write`."""
+        result, out = job.result, job.out
         written = [_write(out / "faces.csv", result.tables(), result.schema.empty_table())]
         inputs = result.inputs()
         written.append(_write(out / "inputs.csv", [inputs], inputs))

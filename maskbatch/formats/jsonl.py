@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-from maskbatch.results.reader import ResultReader
+from maskbatch.formats.base import Conversion
 from maskbatch.storage.atomic import written_whole
 
 
@@ -17,14 +18,19 @@ class JsonLinesFormat:
     name = "jsonl"
     title = "JSON lines, an object per face"
 
-    def write(self, result: ResultReader, out: Path) -> list[Path]:
+    def write(self, job: Conversion) -> list[Path]:
         """See `ResultFormat.write`."""
-        target = out / "faces.jsonl"
+        result, target = job.result, job.out / "faces.jsonl"
         with written_whole(target) as temporary, temporary.open("w", encoding="utf-8") as file:
             for table in result.tables():
                 for row in table.to_pylist():
-                    file.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(_known(row), default=_plain, ensure_ascii=False) + "\n")
         return [target]
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what a face that a person drew has in the columns of the models."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _plain(value: Any) -> str:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import av
 import cv2
 import numpy as np
 import pyarrow as pa
 
 from maskbatch.classify.crops import face_squares
-from maskbatch.config import Limits
-from maskbatch.draw.images import encode_picture, load_picture, square_crop
+from maskbatch.draw.images import encode_picture, square_crop
+from maskbatch.draw.originals import Originals
 from maskbatch.errors import InputError, MaskbatchError
 from maskbatch.results.reader import ResultReader
-from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
-from maskbatch.storage.opener import is_url
-from maskbatch.types import Image, Source
+from maskbatch.types import Image
 
 SIDE = 160
 _QUALITY = 85
-_COLUMNS = ("source", "camera", "media", "time_s", "x1", "y1", "x2", "y2", "landmarks", "label", "confidence")
+_COLUMNS = ("source", "camera", "media", "frame", "time_s", "x1", "y1", "x2", "y2", "landmarks", "label", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +55,17 @@ def sample_faces(
     Returns:
         The faces, and how many could not be read because their input is gone or is not a file.
     """
-    roots = reader.run().get("roots") or {}
+    originals = Originals(reader.run())
     found, missing = [], 0
     for group, rows in _chosen(reader, count).items():
         for row in rows:
-            path = _located(row["source"], roots)
-            image = None if path is None else _picture(path, row)
+            image = _picture(originals, row)
             if image is None:
                 missing += 1
                 continue
             where = f", {row['camera']}" if row["camera"] else ""
             caption = f"{row['label']} {row['confidence']:.2f}{where}"
-            link = None if redact else _link(path, row, beside)
+            link = None if redact else _link(originals.path(row["source"]), row, beside)
             found.append(FaceSample(group, caption, base64.b64encode(_cut(image, row, redact)).decode(), link))
     return tuple(found), missing
 
@@ -106,40 +101,13 @@ def _link(path: Path | None, row: dict[str, Any], beside: Path | None) -> str | 
     return name if row["time_s"] is None else f"{name}#t={row['time_s']:.2f}"
 
 
-def _picture(path: Path, row: dict[str, Any]) -> Image | None:
+def _picture(originals: Originals, row: dict[str, Any]) -> Image | None:
     try:
         if row["media"] == "image":
-            return load_picture(Source(str(path), row["source"], "image"), Limits())
-        return _frame(path, row["time_s"] or 0.0)
+            return originals.image(row["source"])
+        return originals.frame(row["source"], row["frame"])
     except (MaskbatchError, InputError, OSError, ValueError):
         return None
-
-
-def _located(name: str, roots: dict[str, str]) -> Path | None:
-    first, _, rest = name.partition("/")
-    candidates: Iterable[Path] = ()
-    if len(roots) == 1:
-        root = Path(next(iter(roots.values())))
-        candidates = (root / name, root)
-    elif first in roots:
-        candidates = (Path(roots[first]) / rest if rest else Path(roots[first]),)
-    return next((path for path in candidates if not is_url(str(path)) and path.is_file()), None)
-
-
-def _frame(path: Path, time_s: float) -> Image | None:
-    """The frame at a presentation time, upright."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        base = stream.time_base
-        if base is None:
-            return None
-        target = round(time_s / base) + (stream.start_time or 0)
-        container.seek(target, stream=stream, backward=True)
-        for picture in container.decode(stream):
-            if picture.pts is not None and picture.pts >= target:
-                image = FrameConverter(0).full(picture, DisplayMatrix.of(picture))
-                return image if image.flags.writeable else image.copy()
-    return None
 
 
 def _cut(image: Image, row: dict[str, Any], redact: bool) -> bytes:

@@ -5,8 +5,7 @@
     results/
         camera=gate/date=2026-03-01/1f0c…-00000.parquet     rows of that camera and day (UTC), in the order of the contract
         camera=unknown/date=unknown/…                       where the camera or the day is not known (see `UNKNOWN`)
-        camera=schema/date=1970-01-01/…                     no rows, the columns only (see `SCHEMA_FOLDER`)
-        _manifest.json                                      written last: all files with their rows and checksums
+        camera=schema/date=1970-01-01/manifest.parquet      written last: no rows, and in its metadata all files with their rows and checksums
 
 `camera` is in the folder's name and not in the files, as Hive, Arrow, pandas and DuckDB expect it. File names begin with a hash of the
 inputs and settings, so that a new result never overwrites a file of the old one.
@@ -29,6 +28,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from maskbatch.errors import UsageError
 from maskbatch.results.merge import ROW_GROUP, GroupWriter
@@ -36,10 +36,14 @@ from maskbatch.results.schema import SCHEMA_VERSION
 from maskbatch.storage import Store
 from maskbatch.types import Source
 
-MANIFEST = "_manifest.json"
-SCHEMA_FOLDER = "camera=schema/date=1970-01-01"
-"""Here lies one file without rows. Readers guess the types of `camera` and `date` from the folders' names; without this one, Arrow
-takes camera 01 for the number 1, and finds no columns where no face was found."""
+MANIFEST = "camera=schema/date=1970-01-01/manifest.parquet"
+"""A Parquet file without rows, in a partition of its own. Readers guess the types of `camera` and `date` from the folders' names; without
+this one, Arrow takes camera 01 for the number 1, and finds no columns where no face was found. It is Parquet because some readers (polars)
+refuse a folder with files of another kind."""
+FILES_KEY = b"maskbatch.files"
+"""Of the manifest's metadata: JSON that names the files."""
+OLD_MANIFEST = "_manifest.json"
+"""Of data sets that were written before: read, and replaced."""
 
 UNKNOWN = "unknown"
 """Hive's own mark for null, ``__HIVE_DEFAULT_PARTITION__``, would be read as null, but makes `pandas.read_parquet` fail: Arrow 26 can
@@ -96,7 +100,17 @@ class DatasetWriter:
         """Write what is left."""
         for partition in sorted(self._rows, key=_folder):
             self._flush(partition, self._rows[partition])
-        self._write(f"{SCHEMA_FOLDER}/{self._generation}-schema.parquet", self._schema.empty_table())
+
+    def manifest(self) -> bytes:
+        """The manifest of all files that were written."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "partitioning": ["camera", "date"],
+            "rows": sum(entry["rows"] for entry in self.files),
+            "files": sorted(self.files, key=lambda entry: str(entry["path"])),
+        }
+        metadata = {**(self._schema.metadata or {}), FILES_KEY: json.dumps(content).encode()}
+        return _parquet(self._schema.with_metadata(metadata), self._schema.empty_table())
 
     def _flush(self, partition: Partition, count: int) -> None:
         table = pa.concat_tables(self._held.pop(partition))
@@ -108,11 +122,7 @@ class DatasetWriter:
         self._write(f"{_folder(partition)}/{self._generation}-{number:05}.parquet", table.slice(0, count))
 
     def _write(self, name: str, table: pa.Table) -> None:
-        sink = io.BytesIO()
-        writer = GroupWriter(sink, self._schema, ROW_GROUP)
-        writer.add(table)
-        writer.close()
-        data = sink.getvalue()
+        data = _parquet(self._schema, table)
         self._store.write(name, data)
         sha256 = hashlib.sha256(data).hexdigest()
         self.files.append({"path": name, "rows": len(table), "bytes": len(data), "sha256": sha256})
@@ -128,11 +138,11 @@ class Dataset:
 
     def exists(self) -> bool:
         """Whether a complete data set is there."""
-        return self._store.size(MANIFEST) is not None
+        return any(self._store.size(name) is not None for name in (MANIFEST, OLD_MANIFEST))
 
     def check(self) -> None:
         """Raises UsageError where the folder holds anything that is not part of a data set: replacing it would destroy that."""
-        strangers = sorted(set(self._names()) - {MANIFEST} - self._listed() - self._own_leftovers())
+        strangers = sorted(set(self._names()) - {MANIFEST, OLD_MANIFEST} - self._listed() - self._own_leftovers())
         if strangers:
             raise UsageError(
                 f"{self._store.url}/ holds files that are not of a result ({strangers[0]}"
@@ -148,15 +158,17 @@ class Dataset:
             generation: hex text that depends on inputs and settings.
         """
         self.check()
-        with self._parent.replacing(self._name, self._listed() | self._own_leftovers()) as store:
+        old = (self._listed() | self._own_leftovers()) - {MANIFEST}
+        if self._store.size(OLD_MANIFEST) is not None:
+            old.add(OLD_MANIFEST)
+        with self._parent.replacing(self._name, old) as store:
             writer = DatasetWriter(store, schema, generation)
             yield writer
-            store.write(MANIFEST, _manifest(writer, schema))
+            store.write(MANIFEST, writer.manifest())
 
     def _listed(self) -> set[str]:
         try:
-            manifest = json.loads(self._store.read(MANIFEST))
-            return {str(entry["path"]) for entry in manifest["files"]}
+            return {str(entry["path"]) for entry in read_manifest(self._store)["files"]}
         except (OSError, ValueError, KeyError, TypeError):
             return set()
 
@@ -180,20 +192,37 @@ def generation_of(key: str, sources: Iterable[Source], track: bool) -> str:
 
 
 def files_of(store: Store) -> list[str]:
-    """The files that a data set's manifest names; raises FileNotFoundError where it has none, ValueError where it is damaged."""
-    manifest = json.loads(store.read(MANIFEST))
-    return [str(entry["path"]) for entry in manifest["files"]]
+    """The files that a data set's manifest names, and at the end the manifest, which has the columns where there is no row.
+
+    Raises:
+        FileNotFoundError: it has no manifest.
+        ValueError: the manifest is damaged.
+    """
+    manifest = read_manifest(store)
+    itself = [MANIFEST] if store.size(MANIFEST) is not None else []
+    return [*(str(entry["path"]) for entry in manifest["files"]), *itself]
 
 
-def _manifest(writer: DatasetWriter, schema: pa.Schema) -> bytes:
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "partitioning": ["camera", "date"],
-        "rows": sum(entry["rows"] for entry in writer.files),
-        "files": sorted(writer.files, key=lambda entry: str(entry["path"])),
-        "metadata": {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()},
-    }
-    return json.dumps(content, indent=1).encode()
+def read_manifest(store: Store) -> dict[str, Any]:
+    """What the manifest says: ``schema_version``, ``partitioning``, ``rows`` and ``files`` (path, rows, bytes, sha256). Raises as `files_of`."""
+    try:
+        data = store.read(MANIFEST)
+    except FileNotFoundError:
+        content: dict[str, Any] = json.loads(store.read(OLD_MANIFEST))
+        return content
+    metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    if FILES_KEY not in metadata:
+        raise ValueError("its manifest does not name files")
+    named: dict[str, Any] = json.loads(metadata[FILES_KEY])
+    return named
+
+
+def _parquet(schema: pa.Schema, table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    writer = GroupWriter(sink, schema, ROW_GROUP)
+    writer.add(table)
+    writer.close()
+    return sink.getvalue()
 
 
 def _parted(table: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:

@@ -13,8 +13,8 @@ from maskbatch.tasks import MASK, Task
 
 SCHEMA_VERSION = "1"
 
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-_SMALL_DICTIONARY = pa.dictionary(pa.int8(), pa.string())
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+SMALL_DICTIONARY = pa.dictionary(pa.int8(), pa.string())
 _LANDMARKS = pa.list_(pa.float32(), 10)
 
 
@@ -46,16 +46,16 @@ def results_schema(task: Task) -> pa.Schema:
     """
     return pa.schema(
         [
-            pa.field("source", _DICTIONARY, nullable=False),
-            ("camera", _DICTIONARY),
-            pa.field("media", _SMALL_DICTIONARY, nullable=False),
+            pa.field("source", DICTIONARY, nullable=False),
+            ("camera", DICTIONARY),
+            pa.field("media", SMALL_DICTIONARY, nullable=False),
             ("frame", pa.int64()),
             ("time_s", pa.float64()),
             ("captured_at", pa.timestamp("us", tz="UTC")),
             pa.field("face", pa.int32(), nullable=False),
             *_numbers(("x1", "y1", "x2", "y2", "score")),
             ("landmarks", _LANDMARKS),
-            pa.field("label", _SMALL_DICTIONARY, nullable=False),
+            pa.field("label", SMALL_DICTIONARY, nullable=False),
             *_numbers(("confidence", *task.probability_columns, "sharpness")),
             ("track", pa.int64()),
         ]
@@ -68,10 +68,11 @@ RESULTS = results_schema(MASK)
 
 INPUTS = pa.schema(
     [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("media", _SMALL_DICTIONARY, nullable=False),
-        pa.field("status", _SMALL_DICTIONARY, nullable=False),
-        ("error", _SMALL_DICTIONARY),
+        # The type it has in the results: some readers join columns of one type only.
+        pa.field("source", DICTIONARY, nullable=False),
+        pa.field("media", SMALL_DICTIONARY, nullable=False),
+        pa.field("status", SMALL_DICTIONARY, nullable=False),
+        ("error", SMALL_DICTIONARY),
         ("message", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),

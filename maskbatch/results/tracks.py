@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from maskbatch.errors import MissingExtraError
 from maskbatch.results.columns import numbers
+from maskbatch.results.schema import DICTIONARY, SMALL_DICTIONARY
 
 MEMORY_S = 3.0
 """A person who is not seen for longer than this (or than two and a half samples) is a new person."""
@@ -37,15 +38,15 @@ _CHUNK = 65_536
 
 TRACKS = pa.schema(
     [
-        pa.field("source", pa.string(), nullable=False),
-        ("camera", pa.string()),
+        pa.field("source", DICTIONARY, nullable=False),
+        ("camera", DICTIONARY),
         pa.field("track", pa.int64(), nullable=False),
         ("first_s", pa.float64()),
         ("last_s", pa.float64()),
         ("first_at", pa.timestamp("us", tz="UTC")),
         ("last_at", pa.timestamp("us", tz="UTC")),
         pa.field("sightings", pa.int64(), nullable=False),
-        pa.field("label", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("label", SMALL_DICTIONARY, nullable=False),
         pa.field("share", pa.float32(), nullable=False),
         ("best_frame", pa.int64()),
         pa.field("best_face", pa.int32(), nullable=False),

@@ -25,9 +25,9 @@ class CountFormat:
     name = "count"
     title = "how many faces there are"
 
-    def write(self, result, out):
-        target = Path(out) / "count.txt"
-        target.write_text(str(sum(len(table) for table in result.tables(["label"]))))
+    def write(self, job):
+        target = Path(job.out) / "count.txt"
+        target.write_text(str(sum(len(table) for table in job.result.tables(["label"]))))
         return [target]
 
 
@@ -55,7 +55,7 @@ def result(tmp_path: Path, red_model: Path) -> Path:
 
 
 def test_csv_holds_every_face_and_no_formula(result: Path, tmp_path: Path) -> None:
-    written = convert(str(result), "csv", tmp_path / "out")
+    written = convert(str(result), "csv", tmp_path / "out").files
     assert [path.name for path in written] == ["faces.csv", "inputs.csv"]
     faces, expected = pd.read_csv(written[0]), maskbatch.read_results(result)
     assert len(faces) == len(expected) == 7
@@ -69,7 +69,7 @@ def test_csv_holds_every_face_and_no_formula(result: Path, tmp_path: Path) -> No
 
 
 def test_jsonl_is_an_object_per_face(result: Path, tmp_path: Path) -> None:
-    (path,) = convert(str(result), "jsonl", tmp_path / "out")
+    (path,) = convert(str(result), "jsonl", tmp_path / "out").files
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     expected = maskbatch.read_results(result)
     assert [row["label"] for row in rows] == expected["label"].tolist()
@@ -95,7 +95,10 @@ def test_another_package_brings_a_format(result: Path, tmp_path: Path, monkeypat
     assert "the format 'bad' of the package count-format cannot be loaded" in done.stderr
     done = subprocess.run([*command, "xml"], capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "there is no format called 'xml': use csv, jsonl, bad, count" in done.stderr
+    assert (
+        "there is no format called 'xml': use csv, jsonl, coco, voc, yolo, labelstudio, cvat, fiftyone, bad, count"
+        in done.stderr
+    )
 
 
 def test_what_is_not_a_result_is_refused_before_anything_is_written(tmp_path: Path) -> None:

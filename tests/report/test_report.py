@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from video_makers import number_in, write_video
 
 from maskbatch.cli import build_app
+from maskbatch.draw.originals import Originals
 from maskbatch.errors import UsageError
-from maskbatch.report.faces import _frame
 from maskbatch.report.make import ReportOptions, make_report
 from maskbatch.report.packed import for_public
 from maskbatch.report.people import STEPS, read_people
@@ -238,7 +238,5 @@ def test_faces_of_a_video_come_from_their_own_frame_and_are_linked_at_their_seco
     picture = re.search(r'src="data:image/jpeg;base64,([^"]*)"', html)
     assert picture is not None
     assert picture[1]
-    frame = _frame(tmp_path / "a clip.mp4", 2.5)
-    assert frame is not None
-    assert number_in(frame) == 25
+    assert number_in(Originals({"roots": {"x": str(tmp_path)}}).frame("a clip.mp4", 25)) == 25
     assert cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR).shape[:2] == (120, 160)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from maskbatch.errors import OutputError, UsageError
-from maskbatch.results.dataset import Dataset, DatasetWriter, generation_of
+from maskbatch.results.dataset import MANIFEST, OLD_MANIFEST, Dataset, DatasetWriter, generation_of, read_manifest
 from maskbatch.results.merge import with_run_metadata
 from maskbatch.results.reader import read_results
 from maskbatch.results.schema import RESULTS
@@ -120,16 +120,27 @@ def test_data_sets_without_names_or_rows_are_read_too(tmp_path: Path, cameras: l
 def test_the_manifest_names_every_file_and_its_sum(tmp_path: Path) -> None:
     write(tmp_path, make_rows(200))
     folder = tmp_path / "results"
-    manifest = json.loads((folder / "_manifest.json").read_bytes())
+    manifest = read_manifest(LocalStore(folder))
     assert manifest["rows"] == 200
-    assert {entry["path"] for entry in manifest["files"]} == {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")
+    assert {entry["path"] for entry in manifest["files"]} | {MANIFEST} == {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
     for entry in manifest["files"]:
         data = (folder / entry["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"])
         assert pq.read_metadata(folder / entry["path"]).num_rows == entry["rows"]
-    assert json.loads(manifest["metadata"]["maskbatch"])["tool"] == "maskbatch test"
+    assert json.loads(pq.read_schema(folder / MANIFEST).metadata[b"maskbatch"])["tool"] == "maskbatch test"
+
+
+def test_a_data_set_of_an_earlier_version_is_read_and_replaced(tmp_path: Path) -> None:
+    write(tmp_path, make_rows(200))
+    folder = tmp_path / "results"
+    (folder / OLD_MANIFEST).write_text(json.dumps(read_manifest(LocalStore(folder))))
+    (folder / MANIFEST).unlink()
+    assert len(read_results(folder)) == 200
+    write(tmp_path, make_rows(10), generation="00000000000f")
+    assert len(read_results(folder)) == 10
+    assert not (folder / OLD_MANIFEST).exists()
 
 
 def test_the_same_rows_give_the_same_files(tmp_path: Path) -> None:
@@ -218,7 +229,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_an_incomplete_data_set_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, make_rows(10))
-    (tmp_path / "results" / "_manifest.json").unlink()
+    (tmp_path / "results" / MANIFEST).unlink()
     with pytest.raises(UsageError, match="no such result"):
         read_results(tmp_path / "results")
 

@@ -20,6 +20,7 @@ from object_servers import BUCKET, S3Server, running_s3
 from scan_maker import CONFIG, make_tree
 
 from maskbatch.errors import LockedError, OutputExistsError, SettingsChangedError
+from maskbatch.results.dataset import MANIFEST
 from maskbatch.results.reader import read_results
 from maskbatch.scanning.run import scan
 from maskbatch.scanning.status import read_status
@@ -143,7 +144,7 @@ def test_a_partitioned_result_in_object_storage(s3: S3Server, clean: Path) -> No
     out = f"s3://{BUCKET}/out/results/"
     _scan_s3(out)
     first = s3fs.S3FileSystem().find(f"{BUCKET}/out/results")
-    assert "archive/out/results/_manifest.json" in first
+    assert f"archive/out/results/{MANIFEST}" in first
     frame, expected = read_results(out.rstrip("/")), read_results(clean)
     columns = ["source", "frame", "face"]
     pd.testing.assert_frame_equal(
@@ -151,12 +152,12 @@ def test_a_partitioned_result_in_object_storage(s3: S3Server, clean: Path) -> No
         expected.astype({"source": str, "camera": str}).sort_values(columns).reset_index(drop=True),
     )
     puts = [path for method, path, _ in s3.requests if method == "PUT" and "/out/results/" in path]
-    assert puts[-1].endswith("_manifest.json")
+    assert puts[-1].endswith(MANIFEST)
     # With other settings the files have other names; the old ones go when the new manifest is there.
     _scan_s3(out, min_score=0.95, overwrite=True)
     s3fs.S3FileSystem().invalidate_cache()
     second = s3fs.S3FileSystem().find(f"{BUCKET}/out/results")
-    assert set(first) & set(second) == {"archive/out/results/_manifest.json"}
+    assert set(first) & set(second) == {f"archive/out/results/{MANIFEST}"}
 
 
 def test_globs_and_lists_of_urls_name_the_same_inputs(s3: S3Server, tree: Path, tmp_path: Path) -> None:
