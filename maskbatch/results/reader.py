@@ -65,7 +65,7 @@ class ResultReader:
         if self._corrected_by is not True and not path.exists():
             raise UsageError(f"{path}: there is no such file of corrections")
         corrections = Corrections.of(CorrectionLog(path).read())
-        return corrections.renamed(self._hashes()) if len(corrections) else corrections
+        return corrections.renamed(self.hashes()) if len(corrections) else corrections
 
     @property
     def corrections_path(self) -> Path:
@@ -76,7 +76,7 @@ class ResultReader:
             return Path(self.paths.corrections)
         return Path(self.paths.path(self.paths.corrections))
 
-    def _hashes(self) -> dict[str, str]:
+    def hashes(self) -> dict[str, str]:
         """Source → SHA-256, where the scan took them."""
         try:
             inputs = self.inputs()
