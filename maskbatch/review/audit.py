@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from maskbatch.errors import UsageError
-from maskbatch.results.paths import OutputPaths
 from maskbatch.review.estimates import Estimate, Sample, allocate, estimate
 from maskbatch.review.faces import NO_DECISION, NOT_A_FACE, Array, FaceTable
 from maskbatch.storage.atomic import write_bytes
-from maskbatch.storage.opener import is_url
 
 PRECISION = 0.02
 """Half a width of the interval that is asked for: "review N more for ± 2 points"."""
@@ -164,26 +162,7 @@ def _shown(found: Estimate | None) -> dict[str, Any] | None:
     }
 
 
-def audit_path(results: str) -> Path:
-    """Where the sample of a result is noted: beside it, or in the working directory where it is behind a URL."""
-    named = results if results.endswith(".parquet") else f"{results.rstrip('/')}/"
-    paths = OutputPaths.of(named)
-    name = f"{paths.stem}.audit.json"
-    return Path(name) if is_url(results) else Path(paths.path(name))
-
-
 def write_audit(path: Path, audit: Audit, faces: FaceTable, sample: int) -> None:
     """Note how the sample was drawn, and what its answers say so far. Raises OutputError."""
     content = {"faces": len(faces), "seed": audit.seed, "sample": sample, **audit.estimates(faces)}
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def read_audit(path: Path) -> dict[str, Any] | None:
-    """What `write_audit` wrote; None where there is nothing. Raises UsageError where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) and "seed" in found else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 from maskbatch.draw.originals import Originals
 from maskbatch.errors import MissingExtraError, UsageError
 from maskbatch.results.reader import ResultReader
-from maskbatch.review.audit import Audit, audit_path, read_audit, write_audit
+from maskbatch.review.audit import Audit, write_audit
 from maskbatch.review.faces import Decisions, FaceTable, read_faces
 from maskbatch.review.images import Images
 from maskbatch.web.server import LOOPBACK, Guard, address, bind, make_server
@@ -58,7 +58,7 @@ def serve(results: str, options: ReviewOptions, opened: Callable[[str], None]) -
         raise MissingExtraError("pages need the extra `review`: install it with `uv sync --extra review`") from None
     reader = ResultReader(results)
     faces = read_faces(reader)
-    audit = open_audit(results, faces, options.sample, options.seed) if options.sample is not None else None
+    audit = open_audit(reader, faces, options.sample, options.seed) if options.sample is not None else None
     origin = "review" if audit is None else f"audit:{audit.seed}"
     decisions = Decisions(faces, reader.corrections_path, options.by, origin)
     images = Images(faces, Originals(reader.run()), redact=options.redact)
@@ -74,22 +74,22 @@ def serve(results: str, options: ReviewOptions, opened: Callable[[str], None]) -
     finally:
         listening.close()
         if audit is not None and options.sample is not None:
-            write_audit(audit_path(results), audit, faces, options.sample)
+            write_audit(reader.audit_path, audit, faces, options.sample)
     return faces
 
 
-def open_audit(results: str, faces: FaceTable, sample: int, seed: int | None) -> Audit:
+def open_audit(reader: ResultReader, faces: FaceTable, sample: int, seed: int | None) -> Audit:
     """The sample of a result; goes on with that of an earlier audit. Raises UsageError where the result changed since."""
-    earlier = read_audit(audit_path(results))
+    earlier = reader.audit()
     if earlier is not None:
         if earlier.get("faces") != len(faces):
             raise UsageError(
-                f"{audit_path(results)} is of {earlier.get('faces')} faces, the result holds {len(faces)}: its sample does not stand for "
+                f"{reader.audit_path} is of {earlier.get('faces')} faces, the result holds {len(faces)}: its sample does not stand for "
                 "this result; remove the file to begin anew"
             )
         if seed is not None and seed != earlier["seed"]:
             raise UsageError(
-                f"{audit_path(results)} was drawn with --seed {earlier['seed']}; remove the file to begin anew"
+                f"{reader.audit_path} was drawn with --seed {earlier['seed']}; remove the file to begin anew"
             )
         seed = int(earlier["seed"])
     return Audit(faces, sample, seed or 0)
@@ -99,6 +99,6 @@ def estimates(results: str, sample: int, seed: int | None = None) -> dict[str, A
     """What the answers of an audit say so far, see `Audit.estimates`. Raises as `open_audit`."""
     reader = ResultReader(results)
     faces = read_faces(reader)
-    audit = open_audit(results, faces, sample, seed)
+    audit = open_audit(reader, faces, sample, seed)
     Decisions(faces, reader.corrections_path, origin=f"audit:{audit.seed}")
     return audit.estimates(faces)

@@ -10,9 +10,12 @@ import pytest
 from test_review_faces import face, faces_of
 
 from maskbatch.errors import UsageError
+from maskbatch.report.make import ReportOptions, make_report
 from maskbatch.results.correction_log import CorrectionLog
+from maskbatch.results.corrections import Correction
 from maskbatch.results.reader import ResultReader
-from maskbatch.review.audit import Audit, audit_path, units_of, write_audit
+from maskbatch.results.summary import summarize
+from maskbatch.review.audit import Audit, units_of, write_audit
 from maskbatch.review.estimates import Sample, allocate, estimate
 from maskbatch.review.faces import Decisions
 from maskbatch.review.serve import estimates, open_audit
@@ -70,8 +73,8 @@ def test_only_answers_of_audits_enter(tmp_path: Path) -> None:
 
 def test_sample_of_a_result_that_changed_is_refused(tmp_path: Path) -> None:
     faces = archive(tmp_path)
-    result = str(tmp_path / "results.parquet")
-    write_audit(audit_path(result), open_audit(result, faces, 60, 3), faces, 60)
+    result = ResultReader(tmp_path / "results.parquet")
+    write_audit(result.audit_path, open_audit(result, faces, 60, 3), faces, 60)
     assert open_audit(result, faces, 60, None).seed == 3
     with pytest.raises(UsageError, match="--seed 3"):
         open_audit(result, faces, 60, 4)
@@ -160,3 +163,25 @@ def test_power_tuning_agrees_with_ppi_python() -> None:
     low, high = ppi.ppi_mean_ci(positive[chosen].astype(float), prediction[chosen], prediction[rest], alpha=0.05)
     assert own.value == pytest.approx(float(np.ravel(judge)[0]), abs=0.004)
     assert own.high - own.low == pytest.approx(float(np.ravel(high - low)[0]), rel=0.1)
+
+
+def test_report_and_summary_show_audited_and_corrected_numbers_as_such(tmp_path: Path) -> None:
+    faces = archive(tmp_path)
+    result = tmp_path / "results.parquet"
+    reader = ResultReader(result)
+    assert "Audit and corrections" not in make_report(result, "md")
+    audit = open_audit(reader, faces, 60, None)
+    answers = Decisions(faces, reader.corrections_path, origin="audit:0")
+    for row in audit.rows:
+        answers.decide([int(row)], "label", "without_mask")
+    answers.draw(Correction("a.mp4", (300, 10, 340, 60), "missed", "with_mask", 7, 7.0))
+    write_audit(reader.audit_path, audit, faces, 60)
+    text = make_report(result, "md", ReportOptions(corrections=True))
+    assert f"{len(audit.rows) + 1} decisions of people applied" in text
+    assert "Audited: with\\_mask 0.0%" in text
+    assert "Audited share" in text
+    assert "Audited" not in make_report(result, "md", ReportOptions(public=True))
+    assert summarize(result, ()).total["count"] == 400
+    corrected = summarize(result, (), corrections=True).total
+    assert corrected["count"] == 401
+    assert corrected["without_mask"] > summarize(result, ()).total["without_mask"] + 30
