@@ -27,7 +27,14 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     yield f"{summary.faces} faces ({labels})"
     status = ", ".join(f"{count} {name}" for name, count in summary.status.items())
     yield f"{summary.inputs} inputs ({media or 'none'}): {status}{ignored_files(summary)}"
-    if not summary.inputs:
+    if summary.older:
+        yield f"{summary.older} older inputs left out by --since; their rows are not in this result"
+    if summary.duplicates or summary.near_duplicates:
+        yield (
+            f"{summary.duplicates} inputs are copies of others and got their rows; {summary.near_duplicates} images look like "
+            f"another (columns duplicate_of and near_duplicate_of of {summary.outputs['inputs']})"
+        )
+    if not summary.inputs and not summary.older:
         yield "nothing to scan: no file there is an image or a video by its name (--sniff looks into the others)"
     if any(set(found) - {UNKNOWN} for found in (summary.clocks, summary.cameras)) or summary.media.get("video"):
         yield f"time from {origins(summary.clocks)}; camera from {origins(summary.cameras)}"
@@ -42,8 +49,9 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         )
         yield f"video: {clock(summary.video_s)} at {describe_sampling(config.sampling)}; {skipped}"
     if summary.pieces:
-        rate = summary.frames_read / summary.wall_s if not summary.resumed else summary.pieces / summary.wall_s
-        unit = "frames/s" if not summary.resumed else "pieces/s"
+        all_new = not summary.resumed and not summary.duplicates  # else frames were counted that this run did not read
+        rate = summary.frames_read / summary.wall_s if all_new else summary.pieces / summary.wall_s
+        unit = "frames/s" if all_new else "pieces/s"
         yield f"{summary.wall_s:.1f} s, {rate:.1f} {unit} on {summary.device} with {summary.workers} workers ({summary.provider})"
         total = sum(summary.stages.values()) or 1.0
         stages = ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in summary.stages.items())

@@ -22,6 +22,9 @@ class ScanSummary:
         cameras: the same for their camera.
         messages: inputs by what is said of them (column ``message``); one message stands for all that differ in numbers only.
         ignored_by_extension: files in folders that are not inputs, most frequent first.
+        older: inputs that were left out as older than ``--since``.
+        duplicates: inputs with the bytes of an earlier one, whose rows they got.
+        near_duplicates: images that look like an earlier one.
         pieces: images and parts of videos processed in this run.
         resumed: inputs whose rows an earlier run had already made.
         wall_s: seconds from the first unit handed out to the last receipt.
@@ -43,6 +46,9 @@ class ScanSummary:
     ignored: int = 0
     ignored_by_extension: dict[str, int] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)
+    older: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
     faces: int = 0
     labels: dict[str, int] = field(default_factory=dict)
     frames_read: int = 0
