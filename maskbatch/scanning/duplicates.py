@@ -83,10 +83,10 @@ def _version(source: Source) -> str:
 
 def _known(work: Store) -> dict[str, str]:
     try:
-        stored = json.loads(work.read(CHECKSUMS))
-    except (OSError, ValueError):
+        kept = json.loads(work.read(CHECKSUMS))
+        return {str(version): str(checksum) for version, checksum in kept.items()}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
 
 
 def _ends(source: Source) -> bytes | None:
