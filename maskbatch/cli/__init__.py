@@ -97,9 +97,14 @@ def _add_installed_commands(app: typer.Typer) -> None:
 
 def main() -> None:
     """Entry point of the `maskbatch` command."""
+    from maskbatch.cli.completion import complete_zsh_script, is_completing, skip_conversion
     from maskbatch.cli.streams import guarded_streams
     from maskbatch.errors import EXIT_FATAL, EXIT_INTERRUPTED, MaskbatchError
 
+    if is_completing():
+        skip_conversion()
+    if sys.argv[1:2] in (["--install-completion"], ["--show-completion"]):
+        complete_zsh_script()
     try:
         with guarded_streams():
             build_app()()
