@@ -28,7 +28,8 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     status = ", ".join(f"{count} {name}" for name, count in summary.status.items())
     yield f"{summary.inputs} inputs ({media or 'none'}): {status}{ignored_files(summary)}"
     if summary.older:
-        yield f"{summary.older} older inputs left out by --since; their rows are not in this result"
+        older = "1 older input" if summary.older == 1 else f"{summary.older} older inputs"
+        yield f"left out by --since: {older}, without rows in this result"
     if summary.duplicates or summary.near_duplicates:
         yield (
             f"{summary.duplicates} inputs are copies of others and got their rows; {summary.near_duplicates} images look like "

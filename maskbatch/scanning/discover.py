@@ -93,7 +93,8 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
     if named_in_vain:
         run.note(f"the manifest names {len(named_in_vain)} paths that are not inputs, {named_in_vain[0]} among them")
     if summary.older and request.since is not None:
-        run.note(f"{summary.older:,} inputs from before {iso_time(request.since)} are left out (--since)")
+        what = "1 input" if summary.older == 1 else f"{summary.older:,} inputs"
+        run.note(f"--since leaves out {what} from before {iso_time(request.since)}")
     _refuse_to_overwrite(run)
     _refuse_to_overwrite_inputs(run)
     return run

@@ -75,9 +75,12 @@ class ScanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every input is ok; 3 when some failed, are partial or could not be drawn, and when there was none."""
+        """0 when every input is ok; 3 when some failed, are partial or could not be drawn, and when there was none.
+
+        Where all inputs are older than ``--since``, nothing is new, and that is well.
+        """
         if not self.inputs:
-            return EXIT_SOME_FAILED  # nothing to scan is no success
+            return EXIT_OK if self.older else EXIT_SOME_FAILED  # nothing to scan is no success
         failed = self.status.get("error") or self.status.get("partial") or self.not_drawn
         return EXIT_SOME_FAILED if failed else EXIT_OK
 

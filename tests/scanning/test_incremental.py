@@ -71,13 +71,16 @@ def test_older_inputs_are_left_out_said_and_counted(scan: Any, tmp_path: Path) -
         "yard/broken.png",
         "yard/plain.png",
     }
-    assert any("2 inputs from before 2026-03-01T09:00:00Z are left out" in note for note in summary.notes)
+    assert any("leaves out 2 inputs from before 2026-03-01T09:00:00Z" in note for note in summary.notes)
     described = json.loads((tmp_path / "r.run.json").read_text())
     assert described["since"] == "2026-03-01T09:00:00Z"
     assert described["summary"]["older"] == 2
     assert summary.cameras == {"name": 4}, "those that were left out are not counted"
     summary = scan(folder, tmp_path / "r2.parquet", since="7d")
     assert summary.inputs == 1, "only the broken file is new"
+    (folder / "yard" / "broken.png").unlink()
+    summary = scan(folder, tmp_path / "r3.parquet", since="7d")
+    assert (summary.inputs, summary.older, summary.exit_code) == (0, 5, 0), "nothing new is no failure"
 
 
 def test_a_limit_counts_what_is_new_enough(scan: Any, tmp_path: Path) -> None:
