@@ -271,6 +271,14 @@ def _used(context: typer.Context, displaced: Mapping[str, str]) -> SettingsFile 
     return SettingsFile(read.path, read.sha256, {key: value for key, value in read.values.items() if key in taken})
 
 
+def _as_text(value: Any) -> str:
+    if value in (None, "", [], ()):
+        return "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _shown(context: typer.Context, values: Mapping[str, Any], displaced: Mapping[str, str]) -> Iterator[str]:
     read: SettingsFile | None = context.meta.get(__name__)
     origins = {
@@ -280,8 +288,7 @@ def _shown(context: typer.Context, values: Mapping[str, Any], displaced: Mapping
     }
     rows = []
     for name, option, source in _options(context):
-        value = values[name]
-        shown = "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        shown = _as_text(values[name])
         origin = f"default (in place of the file's, for --{displaced[name]})" if name in displaced else ""
         rows.append((option, _SECRET.sub("//…@", shown), origin or origins.get(source, "default")))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
