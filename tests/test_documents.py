@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from maskbatch.cli import build_app
 from maskbatch.cli.reference import commands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,15 @@ def test_every_document_is_reached_from_the_index() -> None:
     }
     lost = [path.name for path in ROOT.glob("docs/*.md") if path not in linked and path.name != "index.md"]
     assert lost == []
+
+
+@pytest.mark.parametrize("command", ["scan", "report"])
+def test_the_settings_in_the_documents_are_read(command: str, tmp_path: Path) -> None:
+    (block,) = re.findall(r"(?ms)^```toml\n(.*?)^```", (ROOT / "docs" / "settings.md").read_text())
+    (tmp_path / "example.toml").write_text(block)
+    result = CliRunner().invoke(build_app(), [command, "--config", str(tmp_path / "example.toml"), "--show-config"])
+    assert result.exit_code == 0, result.exception
+    assert "example.toml" in result.output
 
 
 def typed_commands(document: Path) -> Iterator[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -39,8 +40,10 @@ fi
 
 def complete_zsh_script() -> None:
     """Let zsh answer the first press of the tab key in a session as well, which Typer's script only defines its function for."""
-    from typer import _completion_shared
+    # Typer has no public place for it; where a version keeps its scripts elsewhere, they stay as they are.
+    with contextlib.suppress(ImportError, AttributeError, KeyError):
+        from typer import _completion_shared
 
-    scripts = _completion_shared._completion_scripts
-    if "loadautofunc" not in scripts["zsh"]:
-        scripts["zsh"] += ZSH_FIRST_CALL
+        scripts = _completion_shared._completion_scripts
+        if "loadautofunc" not in scripts["zsh"]:
+            scripts["zsh"] += ZSH_FIRST_CALL
