@@ -32,8 +32,8 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         yield f"left out by --since: {older}, without rows in this result"
     if summary.duplicates or summary.near_duplicates:
         yield (
-            f"{summary.duplicates} inputs are copies of others and got their rows; {summary.near_duplicates} images look like "
-            f"another (columns duplicate_of and near_duplicate_of of {summary.outputs['inputs']})"
+            f"copies of other inputs, with their rows: {summary.duplicates}; images that look like another: "
+            f"{summary.near_duplicates} (columns duplicate_of and near_duplicate_of of {summary.outputs['inputs']})"
         )
     if not summary.inputs and not summary.older:
         yield "nothing to scan: no file there is an image or a video by its name (--sniff looks into the others)"
