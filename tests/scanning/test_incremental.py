@@ -20,6 +20,7 @@ import maskbatch
 from maskbatch.errors import OutputExistsError
 from maskbatch.results.schema import INPUTS
 from maskbatch.scanning.duplicates import LookAlikes
+from maskbatch.scanning.progress import Progress, SilentReporter
 from maskbatch.scanning.summary import ScanSummary
 from maskbatch.sources.images.dhash import dhash
 from maskbatch.tasks.mask import LABELS
@@ -160,6 +161,22 @@ def test_the_next_run_does_only_what_is_new(scan: Any, doubled: Path, tmp_path: 
     last = scan(doubled, out, skip_duplicates=True)
     assert (last.pieces, last.duplicates) == (1, 3)
     assert len(faces_of(out, "zoo/2026-05-05_10-00-00.png")) == 3
+
+
+def test_an_interrupted_scan_with_copies_ends_in_the_same_bytes(scan: Any, doubled: Path, tmp_path: Path) -> None:
+    class Impatient(SilentReporter):
+        def progress(self, state: Progress) -> None:
+            if state.pieces_done == 3:
+                raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"skip_duplicates": True, "unit_images": 1}
+    scan(doubled, tmp_path / "clean.parquet", **options)
+    with pytest.raises(KeyboardInterrupt):
+        scan(doubled, tmp_path / "r.parquet", reporter=Impatient(), **options)
+    assert not (tmp_path / "r.parquet").exists()
+    again = scan(doubled, tmp_path / "r.parquet", **options)
+    assert again.resumed == 3
+    assert (tmp_path / "r.parquet").read_bytes() == (tmp_path / "clean.parquet").read_bytes()
 
 
 def test_a_result_without_the_option_is_not_taken_for_one_with_it(scan: Any, doubled: Path, tmp_path: Path) -> None:
