@@ -1,8 +1,8 @@
 """What a scan is told to do: frozen dataclasses, grouped by who reads them. Each group checks itself when it is made.
 
 Two kinds of settings are kept apart. Those that decide *what is in the rows* or how inputs are cut are part of the run's key
-(`scanning.key`): all of `ModelSettings`, `Sampling` and `Limits`, and of the others `OutputOptions.hash` and
-`Execution.unit_seconds`. A resumed run must have the same ones. All the rest decides only how fast, where to, and what else is made
+(`scanning.key`): all of `ModelSettings`, `Sampling` and `Limits`, and of the others `OutputOptions.hash`,
+`OutputOptions.skip_duplicates` and `Execution.unit_seconds`. A resumed run must have the same ones. All the rest decides only how fast, where to, and what else is made
 from the rows, and may differ between a run and its continuation.
 """
 
@@ -194,6 +194,7 @@ class OutputOptions:
         boxes: boxes and labels are drawn (off only together with `redact`).
         track: tracks of persons within each video.
         hash: SHA-256 of every input's bytes.
+        skip_duplicates: inputs with the bytes of an earlier one get copies of its rows; images that look like one are flagged.
     """
 
     annotate: Path | None = None
@@ -202,6 +203,7 @@ class OutputOptions:
     boxes: bool = True
     track: bool = False
     hash: bool = False
+    skip_duplicates: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError. Folders may be given as strings."""
@@ -258,6 +260,7 @@ class ScanOptions(TypedDict, total=False):
     boxes: bool
     track: bool
     hash: bool
+    skip_duplicates: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,8 @@ class PieceResult:
     detect_s: float = 0.0
     classify_s: float = 0.0
     sha256: str | None = None
+    dhash: str | None = None
+    """Of an image whose look-alikes are wanted: its difference hash, 16 hexadecimal digits (`sources.images.dhash`)."""
 
     def note(self, problem: Problem) -> None:
         """Add a problem; the worse status wins, messages are joined."""

@@ -65,8 +65,18 @@ def build_app() -> typer.Typer:
 
     for name in COMMANDS:
         importlib.import_module(f"maskbatch.cli.{name}{'_' * keyword.iskeyword(name)}").register(app)
+    _add_settings_file(app)
     _add_installed_commands(app)
     return app
+
+
+def _add_settings_file(app: typer.Typer) -> None:
+    """Every command takes ``--config`` and ``--show-config``; those of groups (`models list`) have too few options for it."""
+    from maskbatch.cli.settings_file import with_settings_file
+
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = with_settings_file(command.callback)
 
 
 def _add_installed_commands(app: typer.Typer) -> None:
@@ -89,9 +99,14 @@ def _add_installed_commands(app: typer.Typer) -> None:
 
 def main() -> None:
     """Entry point of the `maskbatch` command."""
+    from maskbatch.cli.completion import complete_zsh_script, is_completing, skip_conversion
     from maskbatch.cli.streams import guarded_streams
     from maskbatch.errors import EXIT_FATAL, EXIT_INTERRUPTED, MaskbatchError
 
+    if is_completing():
+        skip_conversion()
+    if sys.argv[1:2] in (["--install-completion"], ["--show-completion"]):
+        complete_zsh_script()
     try:
         with guarded_streams():
             build_app()()

@@ -247,6 +247,21 @@ def scan(
     hash_inputs: Annotated[
         bool, typer.Option("--hash", help="Record the SHA-256 of every input.", rich_help_panel=OUTPUT)
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Leave out older inputs, by time of capture or else of last change: 7d, 12h, 2026-03-01T08:00.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    skip_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--skip-duplicates",
+            help="Copy the rows of files with the same content; flag images that look the same.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -290,6 +305,7 @@ def scan(
         _start_workers_early(workers)
     from maskbatch import config as c
     from maskbatch.cli.reporters import make_reporter
+    from maskbatch.cli.settings_file import settings_in_use
     from maskbatch.cli.values import sampling_from
     from maskbatch.errors import EXIT_INTERRUPTED
     from maskbatch.scanning.run import scan as run_scan
@@ -312,8 +328,9 @@ def scan(
             ray_address=ray_address,
         ),
         capture=c.CaptureMetadata(camera, time_pattern, start_time, timezone, manifest),
-        outputs=c.OutputOptions(annotate, crops, redact, boxes, track, hash_inputs),
+        outputs=c.OutputOptions(annotate, crops, redact, boxes, track, hash_inputs, skip_duplicates),
     )
+    settings = settings_in_use()
     reporter = make_reporter("none" if quiet else progress)
     try:
         summary = run_scan(
@@ -326,6 +343,8 @@ def scan(
             dry_run=dry_run,
             follow=follow,
             sniff=sniff,
+            since=since,
+            settings_file=settings.as_dict() if settings is not None else None,
             reporter=reporter,
         )
     except KeyboardInterrupt:

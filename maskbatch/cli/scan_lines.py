@@ -27,7 +27,15 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
     yield f"{summary.faces} faces ({labels})"
     status = ", ".join(f"{count} {name}" for name, count in summary.status.items())
     yield f"{summary.inputs} inputs ({media or 'none'}): {status}{ignored_files(summary)}"
-    if not summary.inputs:
+    if summary.older:
+        older = "1 older input" if summary.older == 1 else f"{summary.older} older inputs"
+        yield f"left out by --since: {older}, without rows in this result"
+    if summary.duplicates or summary.near_duplicates:
+        yield (
+            f"copies of other inputs, with their rows: {summary.duplicates}; images that look like another: "
+            f"{summary.near_duplicates} (columns duplicate_of and near_duplicate_of of {summary.outputs['inputs']})"
+        )
+    if not summary.inputs and not summary.older:
         yield "nothing to scan: no file there is an image or a video by its name (--sniff looks into the others)"
     if any(set(found) - {UNKNOWN} for found in (summary.clocks, summary.cameras)) or summary.media.get("video"):
         yield f"time from {origins(summary.clocks)}; camera from {origins(summary.cameras)}"
@@ -42,8 +50,9 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
         )
         yield f"video: {clock(summary.video_s)} at {describe_sampling(config.sampling)}; {skipped}"
     if summary.pieces:
-        rate = summary.frames_read / summary.wall_s if not summary.resumed else summary.pieces / summary.wall_s
-        unit = "frames/s" if not summary.resumed else "pieces/s"
+        all_new = not summary.resumed and not summary.duplicates  # else frames were counted that this run did not read
+        rate = summary.frames_read / summary.wall_s if all_new else summary.pieces / summary.wall_s
+        unit = "frames/s" if all_new else "pieces/s"
         yield f"{summary.wall_s:.1f} s, {rate:.1f} {unit} on {summary.device} with {summary.workers} workers ({summary.provider})"
         total = sum(summary.stages.values()) or 1.0
         stages = ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in summary.stages.items())

@@ -21,6 +21,7 @@ class RunKey:
         provider: ONNX Runtime's execution provider.
         unit_seconds: how videos are cut into parts.
         hash: whether the inputs' own checksums are recorded.
+        duplicates: whether copies share their rows, and images have a difference hash.
         purpose: empty for the scan itself; what follows a scan (drawing) has keys of its own.
     """
 
@@ -30,6 +31,7 @@ class RunKey:
     provider: str = ""
     unit_seconds: float = 60.0
     hash: bool = False
+    duplicates: bool = False
     purpose: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -37,7 +39,8 @@ class RunKey:
         entries = {
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-            if name != "purpose" or value
+            if name not in ("purpose", "duplicates")
+            or value  # where they are not used, keys stay as they were before them
         }
         stored: dict[str, Any] = json.loads(json.dumps(entries, default=str))
         return stored

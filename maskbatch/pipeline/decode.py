@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from maskbatch.config import ScanConfig
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
 from maskbatch.sources.images.decode import decode_image
+from maskbatch.sources.images.dhash import dhash
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.storage.opener import open_binary, read_bytes
 from maskbatch.types import Frame, Piece, PieceResult, Problem, ProgressCallback, WorkUnit, as_problem
@@ -153,6 +154,8 @@ class Decoder:
                 result.note(frame.problem)
                 result.frames_skipped = frame.problem.frames_left
             result.taken_at = frame.taken_at
+            if self._config.outputs.skip_duplicates:
+                result.dhash = dhash(frame.image)
             shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
             if shrunk > STRONGLY_SHRUNK:
                 result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maskbatch.jobs.completed import CompletedPiece, PiecesBySource
+from maskbatch.jobs.completed import CompletedPiece, PiecesBySource, SourceKey
 from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.results.columns import numbers, strings, to_numpy
-from maskbatch.results.schema import INPUTS, SCHEMA_VERSION, part_schema, results_schema
+from maskbatch.results.schema import DUPLICATE_COLUMNS, SCHEMA_VERSION, inputs_schema, part_schema, results_schema
 from maskbatch.tasks import MASK, Task
 from maskbatch.types import PieceResult, Problem, Source
 
@@ -95,6 +95,7 @@ def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
         total.started_at = piece.started_at if total.started_at is None else total.started_at
         total.taken_at = total.taken_at or piece.taken_at
         total.sha256 = total.sha256 or piece.sha256
+        total.dhash = total.dhash or piece.dhash
     if len(pieces) < pieces[0].parts:
         missing = pieces[0].parts - len(pieces)
         total.note(Problem("error", "internal", f"no worker has answered for {missing} of its {pieces[0].parts} parts"))
@@ -105,22 +106,49 @@ def combine(source: Source, pieces: list[PieceResult]) -> PieceResult:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """One source with its row of the inputs table and its faces (part schema, with `track` where tracking is on)."""
+    """One source with its row of the inputs table and its faces (part schema, with `track` where tracking is on).
+
+    Attributes:
+        duplicate_of: the input with the same bytes whose rows these are.
+        near_duplicate_of: an earlier image that looks the same; the rows are this one's own.
+    """
 
     source: Source
     result: PieceResult
     rows: pa.Table
+    duplicate_of: str | None = None
+    near_duplicate_of: str | None = None
 
 
-def walk(sources: Iterable[Source], done: PiecesBySource, parts: PartCache) -> Iterator[Merged]:
-    """Every source in order with what was found in it."""
+def walk(
+    sources: Iterable[Source],
+    done: PiecesBySource,
+    parts: PartCache,
+    twins: Mapping[SourceKey, Source] | None = None,
+    look_alike: Callable[[PieceResult], str | None] | None = None,
+) -> Iterator[Merged]:
+    """Every source in order with what was found in it.
+
+    Args:
+        sources: the inputs.
+        done: their finished pieces.
+        parts: gives the rows.
+        twins: inputs that were not worked on, each with the one of the same bytes whose rows it gets.
+        look_alike: names an earlier image that looks like this one; called in order, for all that have rows of their own.
+    """
     for source in sources:
-        found = done.get((source.name, source.fingerprint), {}) if source.problem is None else {}
+        twin = twins.get((source.name, source.fingerprint)) if twins else None
+        worked_on = twin or source
+        found = done.get((worked_on.name, worked_on.fingerprint), {}) if source.problem is None else {}
         pieces = [found[part] for part in sorted(found)]
         result = combine(source, [piece.result for piece in pieces])
         tables = [parts.rows(piece) for piece in pieces if piece.result.faces]
         rows = pa.concat_tables(tables) if tables else parts.empty
-        yield Merged(source, result, rows)
+        if twin is not None:
+            result.decode_s = result.detect_s = result.classify_s = 0.0
+            yield Merged(source, result, rows, duplicate_of=twin.name)
+        else:
+            yield Merged(source, result, rows, near_duplicate_of=look_alike(result) if look_alike else None)
 
 
 def result_rows(merged: list[Merged], tracks: list[pa.Array | None], task: Task = MASK) -> pa.Table:
@@ -241,10 +269,17 @@ class ResultWriter:
     """Writes `results.parquet` (or other writers of rows) and `results.inputs.parquet` side by side, source by source."""
 
     def __init__(
-        self, results: Sequence[RowWriter], inputs: IO[bytes], metadata: dict[str, Any], task: Task = MASK
+        self,
+        results: Sequence[RowWriter],
+        inputs: IO[bytes],
+        metadata: dict[str, Any],
+        task: Task = MASK,
+        *,
+        duplicates: bool = False,
     ) -> None:
         self._results = results
-        self._inputs = GroupWriter(inputs, with_run_metadata(INPUTS, metadata), INPUT_ROW_GROUP)
+        self._schema = inputs_schema(duplicates)
+        self._inputs = GroupWriter(inputs, with_run_metadata(self._schema, metadata), INPUT_ROW_GROUP)
         self._waiting: list[Merged] = []
         self._waiting_tracks: list[pa.Array | None] = []
         self._waiting_rows = 0
@@ -285,15 +320,15 @@ class ResultWriter:
     def _flush_inputs(self) -> None:
         if not self._input_rows:
             return
-        columns: dict[str, list[Any]] = {name: [] for name in INPUTS.names}
+        columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         for item in self._input_rows:
             columns["source"].append(item.source.name)
             columns["media"].append(item.source.media)
-            for name in INPUTS.names[2:]:
-                value = getattr(item.result, name)
+            for name in self._schema.names[2:]:
+                value = getattr(item if name in DUPLICATE_COLUMNS else item.result, name)
                 columns[name].append(value or None if name == "message" else value)
-        arrays = [_column(values, kind.type) for values, kind in zip(columns.values(), INPUTS, strict=True)]
-        self._inputs.add(pa.Table.from_arrays(arrays, schema=INPUTS))
+        arrays = [_column(values, kind.type) for values, kind in zip(columns.values(), self._schema, strict=True)]
+        self._inputs.add(pa.Table.from_arrays(arrays, schema=self._schema))
         self._input_rows = []
 
     def _count(self, item: Merged) -> None:

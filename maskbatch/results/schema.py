@@ -88,3 +88,10 @@ INPUTS = pa.schema(
     ]
 )
 """`results.inputs.parquet`: a row per input that was found, in the order of the results."""
+
+DUPLICATE_COLUMNS = ("duplicate_of", "near_duplicate_of")
+
+
+def inputs_schema(duplicates: bool) -> pa.Schema:
+    """`INPUTS`; where duplicates are looked for, with the names of the inputs whose copy or look-alike each one is."""
+    return pa.schema([*INPUTS, *((name, pa.string()) for name in DUPLICATE_COLUMNS)]) if duplicates else INPUTS

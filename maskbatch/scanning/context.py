@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from maskbatch.config import ScanConfig
+from maskbatch.jobs.completed import SourceKey
 from maskbatch.jobs.key import RunKey
 from maskbatch.jobs.ledger import Ledger
 from maskbatch.results.paths import OutputPaths
@@ -32,6 +35,8 @@ class ScanRequest:
         dry_run: find the inputs and check models, device and output only.
         follow: enter linked folders.
         sniff: look into files whose extension says nothing.
+        since: POSIX seconds; older inputs are left out.
+        settings_file: what is recorded of the file that settings came from.
     """
 
     paths: tuple[str, ...]
@@ -43,6 +48,8 @@ class ScanRequest:
     dry_run: bool = False
     follow: bool = False
     sniff: bool = False
+    since: float | None = None
+    settings_file: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Run:
         work: the work folder, with a `ledger` of what is done.
         reporter: shows the progress.
         summary: grows with every step.
+        twins: inputs that are not worked on, each with the one of the same bytes whose rows it gets.
     """
 
     request: ScanRequest
@@ -75,6 +83,14 @@ class Run:
     ledger: Ledger
     reporter: Reporter
     summary: ScanSummary = field(default_factory=ScanSummary)
+    twins: dict[SourceKey, Source] = field(default_factory=dict)
+
+    @property
+    def own_sources(self) -> list[Source]:
+        """The inputs that have rows of their own: all but exact duplicates."""
+        if not self.twins:
+            return self.sources
+        return [source for source in self.sources if (source.name, source.fingerprint) not in self.twins]
 
     @property
     def out(self) -> OutputPaths:

@@ -19,6 +19,7 @@ from maskbatch.scanning.progress import Reporter
 from maskbatch.scanning.summary import ScanSummary
 from maskbatch.sources.capture_metadata import CaptureMetadataRules
 from maskbatch.sources.discovery.discover import discover
+from maskbatch.sources.since import is_since, iso_time
 from maskbatch.storage import open_store
 
 
@@ -42,11 +43,18 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
     reporter.phase("discover")
     outputs = config.outputs
     ours = [folder for folder in (outputs.annotate, outputs.crops) if folder is not None]
-    found = discover(request.paths, limit=request.limit, exclude=ours, follow=request.follow, sniff_all=request.sniff)
+    limit = request.limit if request.since is None else None  # else the oldest could use it up
+    found = discover(request.paths, limit=limit, exclude=ours, follow=request.follow, sniff_all=request.sniff)
     for option, folder in (("--annotate", outputs.annotate), ("--crops", outputs.crops)):
         if folder is not None:
             check_output_folder(folder, found.roots.values(), option)
     sources = [rules.apply(source) for source in found.sources]
+    named_in_vain = rules.unused()
+    if request.since is not None:
+        newer = [source for source in sources if is_since(source, request.since)]
+        summary.older = len(sources) - len(newer)
+        rules = CaptureMetadataRules(config.capture)  # so that it counts those that stay
+        sources = [rules.apply(source) for source in newer[: request.limit]]
     summary.inputs = len(sources)
     summary.ignored = found.ignored
     summary.ignored_by_extension = dict(found.ignored_by_extension.most_common())
@@ -61,6 +69,7 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
         provider=devices[0].provider,
         unit_seconds=config.execution.unit_seconds,
         hash=outputs.hash,
+        duplicates=outputs.skip_duplicates,
     )
     run = Run(
         request=request,
@@ -81,8 +90,11 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
         run.note(
             f"--time-pattern matched {which} of {len(sources):,} names; the others were read by the built-in formats"
         )
-    if unmatched := rules.unused():
-        run.note(f"the manifest names {len(unmatched)} paths that are not inputs, {unmatched[0]} among them")
+    if named_in_vain:
+        run.note(f"the manifest names {len(named_in_vain)} paths that are not inputs, {named_in_vain[0]} among them")
+    if summary.older and request.since is not None:
+        what = "1 input" if summary.older == 1 else f"{summary.older:,} inputs"
+        run.note(f"--since leaves out {what} from before {iso_time(request.since)}")
     _refuse_to_overwrite(run)
     _refuse_to_overwrite_inputs(run)
     return run

@@ -12,6 +12,7 @@ import maskbatch
 from maskbatch.results.merge import Totals
 from maskbatch.runtime import usable_cpus
 from maskbatch.scanning.context import ROWS_COPY, Run
+from maskbatch.sources.since import iso_time
 
 
 def finish(run: Run, totals: Totals, started: float) -> None:
@@ -41,6 +42,8 @@ def finish(run: Run, totals: Totals, started: float) -> None:
         "labels": list(run.task.labels),
         "settings": run.config.row_settings(),
         "execution": dataclasses.asdict(run.config.execution),
+        "settings_file": run.request.settings_file,
+        "since": None if run.request.since is None else iso_time(run.request.since),
         "summary": summary.as_dict(),
     }
     run.store.write(run.out.run, json.dumps(described, indent=1, default=os.fspath).encode())

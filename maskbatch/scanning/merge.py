@@ -26,6 +26,7 @@ from maskbatch.results.merge import (
 from maskbatch.results.reader import ResultReader
 from maskbatch.results.schema import results_schema
 from maskbatch.scanning.context import ROWS_COPY, Run
+from maskbatch.scanning.duplicates import LookAlikes
 from maskbatch.scanning.process import process
 from maskbatch.sources.capture_metadata import UNKNOWN, capture_zone, plausible_iso
 from maskbatch.storage import Lock
@@ -43,7 +44,7 @@ def process_and_merge(run: Run, lock: Lock) -> Totals:
     """
     for attempt in range(MERGE_ATTEMPTS):
         done = process(run, again=attempt > 0)
-        if missing := remaining(run.sources, done):
+        if missing := remaining(run.own_sources, done):
             run.note(f"the receipts of {len(missing)} inputs failed validation; reprocessing them")
             continue
         lock.check()
@@ -78,10 +79,12 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
             rows.append(GroupWriter(stack.enter_context(run.store.writing(out.results)), schema, ROW_GROUP))
         if run.needs_rows_copy:
             rows.append(GroupWriter(stack.enter_context(run.work.writing(ROWS_COPY)), schema, ROW_GROUP))
-        writer = ResultWriter(rows, inputs, metadata, run.task)
+        writer = ResultWriter(rows, inputs, metadata, run.task, duplicates=outputs.skip_duplicates)
+        look_alikes = LookAlikes() if outputs.skip_duplicates else None
         without_name = from_metadata = 0
         zone = capture_zone(run.config.capture.timezone)
-        for item in walk(run.sources, done, PartCache(run.ledger, run.task)):
+        parts = PartCache(run.ledger, run.task)
+        for item in walk(run.sources, done, parts, run.twins, look_alikes.find if look_alikes else None):
             if item.result.taken_at is not None:
                 item.result.started_at = plausible_iso(item.result.taken_at, zone)
             if item.source.start_time is None:
@@ -92,6 +95,7 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
             tracked = track is not None and item.source.media == "video" and len(item.rows) > 0
             writer.add(item, track(item.rows) if tracked and track is not None else None)
         writer.close()
+    run.summary.near_duplicates = look_alikes.found if look_alikes else 0
     run.summary.clocks |= {"metadata": from_metadata, UNKNOWN: without_name - from_metadata}
     run.summary.outputs = {
         "results": out.path(out.results),

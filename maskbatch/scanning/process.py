@@ -26,12 +26,11 @@ def process(run: Run, *, again: bool) -> PiecesBySource:
         WorkerError, OutputError: the workers cannot go on, or nothing can be written.
     """
     done = run.ledger.done()
-    pieces = remaining(run.sources, done)
+    sources = run.own_sources
+    pieces = remaining(sources, done)
     sizes = {piece.source.name: piece.source.size for piece in pieces}
-    readable = sum(source.problem is None for source in run.sources)
-    state = Progress(
-        inputs=len(run.sources), pieces=len(pieces), bytes=sum(sizes.values()), resumed=readable - len(pieces)
-    )
+    readable = sum(source.problem is None for source in sources)
+    state = Progress(inputs=len(sources), pieces=len(pieces), bytes=sum(sizes.values()), resumed=readable - len(pieces))
     if not again:
         run.summary.resumed = state.resumed
     if not pieces:

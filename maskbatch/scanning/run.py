@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import glob
 import os
 import time
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 from maskbatch.config import ScanConfig, ScanOptions
 from maskbatch.errors import UsageError
@@ -16,10 +17,13 @@ from maskbatch.results.paths import OutputPaths
 from maskbatch.scanning.context import Run, ScanRequest
 from maskbatch.scanning.discover import find_inputs
 from maskbatch.scanning.draw import draw
+from maskbatch.scanning.duplicates import find_duplicates
 from maskbatch.scanning.finish import finish
 from maskbatch.scanning.merge import process_and_merge
 from maskbatch.scanning.progress import Reporter, SilentReporter
 from maskbatch.scanning.summary import ScanSummary
+from maskbatch.sources.capture_metadata import capture_zone
+from maskbatch.sources.since import since_time
 
 
 def scan(
@@ -33,6 +37,8 @@ def scan(
     dry_run: bool = False,
     follow: bool = False,
     sniff: bool = False,
+    since: str | float | dt.datetime | None = None,
+    settings_file: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     **options: Unpack[ScanOptions],
 ) -> ScanSummary:
@@ -53,6 +59,9 @@ def scan(
         dry_run: find the inputs and check models, device and output, then stop.
         follow: enter linked folders too, each folder once.
         sniff: look into files in folders whose extension says nothing, and scan those that are images or videos.
+        since: leave out inputs whose capture began before this (ISO 8601, POSIX seconds, a `datetime`, or how long ago: ``7d``);
+            where the time of capture is in neither name nor manifest, the time of the last change of the file counts.
+        settings_file: recorded in the run file as the origin of the settings (path, checksum, values).
         reporter: told of the progress.
         options: single settings by name (`maskbatch.ScanOptions`), e.g. ``workers=1``; they win over `config`.
 
@@ -68,16 +77,19 @@ def scan(
     try:
         if not paths:
             raise UsageError("name at least one file, folder or glob to scan")
+        settings = (config or ScanConfig()).with_options(**options)
         request = ScanRequest(
             paths=tuple(os.fspath(path) for path in paths),
             out=OutputPaths.of(os.fspath(out)),
-            config=(config or ScanConfig()).with_options(**options),
+            config=settings,
             overwrite=overwrite,
             restart=restart,
             limit=limit,
             dry_run=dry_run,
             follow=follow,
             sniff=sniff,
+            since=None if since is None else since_time(since, capture_zone(settings.capture.timezone)),
+            settings_file=settings_file,
         )
         return _scan(request, reporter)
     finally:
@@ -99,7 +111,7 @@ def _scan(request: ScanRequest, reporter: Reporter) -> ScanSummary:
         totals = process_and_merge(run, lock)
         draw(run)
         finish(run, totals, started)
-        write_snapshot(run.work, run.sources, merged=True)
+        write_snapshot(run.work, run.own_sources, merged=True)
     return run.summary
 
 
@@ -112,4 +124,7 @@ def _claim(run: Run) -> None:
     if run.request.restart or (run.request.overwrite and not run.ledger.belongs_to(run.key)):
         run.ledger.clear()
     run.ledger.claim(run.key)
-    write_snapshot(run.work, run.sources)
+    if run.config.outputs.skip_duplicates:
+        run.twins.update(find_duplicates(run.sources, run.work))
+        run.summary.duplicates = len(run.twins)
+    write_snapshot(run.work, run.own_sources)

@@ -22,6 +22,9 @@ class ScanSummary:
         cameras: the same for their camera.
         messages: inputs by what is said of them (column ``message``); one message stands for all that differ in numbers only.
         ignored_by_extension: files in folders that are not inputs, most frequent first.
+        older: inputs that were left out as older than ``--since``.
+        duplicates: inputs with the bytes of an earlier one, whose rows they got.
+        near_duplicates: images that look like an earlier one.
         pieces: images and parts of videos processed in this run.
         resumed: inputs whose rows an earlier run had already made.
         wall_s: seconds from the first unit handed out to the last receipt.
@@ -43,6 +46,9 @@ class ScanSummary:
     ignored: int = 0
     ignored_by_extension: dict[str, int] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)
+    older: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
     faces: int = 0
     labels: dict[str, int] = field(default_factory=dict)
     frames_read: int = 0
@@ -69,9 +75,12 @@ class ScanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every input is ok; 3 when some failed, are partial or could not be drawn, and when there was none."""
+        """0 when every input is ok; 3 when some failed, are partial or could not be drawn, and when there was none.
+
+        Where all inputs are older than ``--since``, nothing is new, and that is well.
+        """
         if not self.inputs:
-            return EXIT_SOME_FAILED  # nothing to scan is no success
+            return EXIT_OK if self.older else EXIT_SOME_FAILED  # nothing to scan is no success
         failed = self.status.get("error") or self.status.get("partial") or self.not_drawn
         return EXIT_SOME_FAILED if failed else EXIT_OK
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import typer.main
@@ -40,17 +39,3 @@ def test_every_option_has_help_and_is_in_the_reference() -> None:
 
 def test_the_readme_is_read_in_three_minutes() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
-
-
-def test_links_between_documents_lead_somewhere() -> None:
-    missing = []
-    for document in [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("examples/*.md"),
-        *ROOT.glob("export/*.md"),
-    ]:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
-            if "://" not in target and not (document.parent / target).exists():
-                missing.append(f"{document.relative_to(ROOT)} → {target}")
-    assert missing == []

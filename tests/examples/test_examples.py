@@ -111,7 +111,7 @@ def test_resume_and_status(tree: Path, tmp_path: Path) -> None:
 
 def test_the_blocks_of_the_python_document_run(tree: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     (tmp_path / "photos").symlink_to(tree)
     (tmp_path / "blocks.py").write_text("\n".join(blocks))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
