@@ -16,6 +16,8 @@ COMMANDS = (
     "status",
     "summary",
     "report",
+    "review",
+    "audit",
     "convert",
     "import",
     "demo",

@@ -43,6 +43,9 @@ def report(
     redact: Annotated[
         bool, typer.Option("--redact", help="Cover the eyes of the faces that are shown (mitigation, not anonymity).")
     ] = False,
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Count as people decided, by the corrections beside the result.")
+    ] = False,
 ) -> None:
     """Who wore a mask, where and when, how sure that is, and what was not seen: one file that needs no network and no server."""
     from pathlib import Path
@@ -51,7 +54,7 @@ def report(
     from maskbatch.report.people import result_name
     from maskbatch.storage.opener import is_url
 
-    options = ReportOptions(timezone, public, faces, redact)
+    options = ReportOptions(timezone, public, faces, redact, corrections=corrections)
     if out is None and form != "html":
         typer.echo(make_report(results, form, options), nl=False)
         return

@@ -28,11 +28,14 @@ def summary(
     timezone: Annotated[
         str, typer.Option("--timezone", help="Time zone of hours and dates, as in Europe/Berlin.")
     ] = "UTC",
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Count as people decided, by the corrections beside the result.")
+    ] = False,
 ) -> None:
     """Count people (faces, in a scan without --track) by label, camera and hour: with a mask, without one, incorrectly worn."""
     from maskbatch.results.summary import summarize
 
-    found = summarize(results, tuple(part.strip() for part in by.split(",") if part.strip()), timezone)
+    found = summarize(results, tuple(part.strip() for part in by.split(",") if part.strip()), timezone, corrections)
     printers = {"text": _text, "csv": _csv, "json": _json}
     printers[output](found)
 

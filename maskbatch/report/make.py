@@ -35,6 +35,7 @@ class ReportOptions:
         faces: to show of each label, of the least certain and at random.
         redact: cover the eyes of those.
         title: heading.
+        corrections: count as people decided.
     """
 
     timezone: str = "UTC"
@@ -42,6 +43,7 @@ class ReportOptions:
     faces: int = 0
     redact: bool = False
     title: str = "Face masks: who, where and when"
+    corrections: bool = False
 
 
 Made = list[tuple[str, str, Content]]
@@ -67,7 +69,7 @@ def make_report(
     options = options or ReportOptions()
     if options.public and options.faces:
         raise UsageError("--public leaves out faces; --faces cannot be given with it")
-    reader = ResultReader(results)
+    reader = ResultReader(results, options.corrections)
     figures = _figures(reader, options, beside)
     made: Made = []
     for name in SECTIONS.names:
@@ -106,6 +108,8 @@ def _figures(reader: ResultReader, options: ReportOptions, beside: Path | None) 
         faces=faces,
         faces_missing=missing,
         redacted=options.redact,
+        corrections=len(reader.corrections or ()),
+        audit=None if options.public else reader.audit(),
     )
 
 

@@ -197,7 +197,10 @@ class _Rows:
             return
         source, camera, quarter = self._names(table)
         side = np.maximum(_floats(table["x2"]) - _floats(table["x1"]), _floats(table["y2"]) - _floats(table["y1"]))
-        confidence = np.clip(np.round(STEPS * _floats(table["confidence"])), 0, STEPS).astype(np.uint8)
+        # A face that a person drew has no confidence of a model: it is a face for certain.
+        confidence = np.clip(np.round(STEPS * np.nan_to_num(_floats(table["confidence"]), nan=1.0)), 0, STEPS).astype(
+            np.uint8
+        )
         label = _codes(table["label"], {name: i for i, name in enumerate(self._task.labels)}).astype(np.uint8)
         self._parts.append((source, camera, quarter, label, confidence, size_code(np.nan_to_num(side))))
         self.count += len(table)

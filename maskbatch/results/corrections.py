@@ -11,7 +11,7 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from maskbatch.errors import UsageError
 
-Action = Literal["label", "not_a_face", "missed", "undo"]
+Action = Literal["label", "not_a_face", "missed", "undo", "checked"]
 Box = tuple[float, float, float, float]
 SAME_FACE_IOU = 0.5
 """Boxes of one moment that overlap at least so much are the same face."""
@@ -38,7 +38,8 @@ class Correction:
         source: as in the result.
         box: x1, y1, x2, y2 in pixels of the source.
         action: ``label``: it is a face and its label is `label`; ``not_a_face``; ``missed``: a face that was not found, with `label`;
-            ``undo``: the last decision on this face is taken back.
+            ``undo``: the last decision on this face is taken back; ``checked``: all faces of this image have been looked at, and those that
+            were missed are drawn (the box is the whole image).
         label: of the task, for ``label`` and ``missed``.
         frame: as in the result; for people, not matched by.
         time_s: presentation time in a video, None in an image.
@@ -81,6 +82,15 @@ class _Decision:
         return self.stack[-1]
 
 
+class Faces(Protocol):
+    """A result in memory, as plain columns."""
+
+    sources: list[str]
+    source: npt.NDArray[Any]
+    time_s: npt.NDArray[Any]
+    boxes: npt.NDArray[Any]
+
+
 class Corrections:
     """What holds after all decisions: the last one of each face.
 
@@ -102,6 +112,8 @@ class Corrections:
         """From the records of a log, in order."""
         moments: dict[tuple[str, int | None], list[_Decision]] = {}
         for record in records:
+            if record.action == "checked":  # of an image, not of a face
+                continue
             faces = moments.setdefault((record.source, _millis(record.time_s)), [])
             at = _best([face.last.box for face in faces], record.box)
             if record.action == "undo":
@@ -159,7 +171,9 @@ class Corrections:
         dropped: list[int] = []
         corrected = np.zeros(len(table), np.bool_)
         for rows, decisions in self._matching(table):
-            for row, decision in _pairs(table, rows, decisions):
+            names = ("x1", "y1", "x2", "y2")
+            boxes = np.column_stack([table[name].take(pa.array(rows)).to_numpy().astype(np.float64) for name in names])
+            for row, decision in _pairs(boxes, rows, decisions):
                 corrected[row] = True
                 if decision.action == "not_a_face":
                     dropped.append(row)
@@ -173,6 +187,22 @@ class Corrections:
             keep[dropped] = False
             table = table.filter(pa.array(keep))
         return table
+
+    def rows(self, faces: Faces) -> Iterator[tuple[int, Correction]]:
+        """Rows of a table in memory with the decision on each; those of faces that were drawn are left out."""
+        codes = {name: code for code, name in enumerate(faces.sources) if name in self._sources}
+        wanted = np.zeros(len(faces.sources), np.bool_)
+        wanted[list(codes.values())] = True
+        candidates = np.flatnonzero(wanted[faces.source]) if len(faces.sources) else np.empty(0, np.int64)
+        moments: dict[tuple[str, int | None], list[int]] = {}
+        for row in candidates.tolist():
+            time_s = float(faces.time_s[row])
+            key = (faces.sources[faces.source[row]], _millis(time_s if math.isfinite(time_s) else None))
+            if key in self._moments:
+                moments.setdefault(key, []).append(row)
+        for key, rows in moments.items():
+            decisions = [decision for decision in self._moments[key] if decision.action != "missed"]
+            yield from _pairs(faces.boxes[rows].astype(np.float64), rows, decisions)
 
     def missed(self, labels: Sequence[str]) -> list[Correction]:
         """The faces that people drew, in the order of source and time. Raises UsageError for a label that is not among `labels`."""
@@ -268,13 +298,12 @@ def with_decided_probabilities(table: pa.Table, labels: Sequence[str]) -> pa.Tab
     return table
 
 
-def _pairs(table: pa.Table, rows: list[int], decisions: list[Correction]) -> Iterator[tuple[int, Correction]]:
+def _pairs(
+    boxes: npt.NDArray[np.float64], rows: list[int], decisions: list[Correction]
+) -> Iterator[tuple[int, Correction]]:
     """Rows and decisions of one moment that are the same face; each at most once, the best overlap first."""
     if not decisions:
         return
-    boxes = np.column_stack(
-        [table[name].take(pa.array(rows)).to_numpy().astype(np.float64) for name in ("x1", "y1", "x2", "y2")]
-    )
     overlap = np.stack([_iou(boxes, decision.box) for decision in decisions], axis=1)
     while overlap.size and overlap.max() >= SAME_FACE_IOU:
         row, decision = np.unravel_index(int(overlap.argmax()), overlap.shape)

@@ -65,7 +65,7 @@ class ResultReader:
         if self._corrected_by is not True and not path.exists():
             raise UsageError(f"{path}: there is no such file of corrections")
         corrections = Corrections.of(CorrectionLog(path).read())
-        return corrections.renamed(self._hashes()) if len(corrections) else corrections
+        return corrections.renamed(self.hashes()) if len(corrections) else corrections
 
     @property
     def corrections_path(self) -> Path:
@@ -76,7 +76,22 @@ class ResultReader:
             return Path(self.paths.corrections)
         return Path(self.paths.path(self.paths.corrections))
 
-    def _hashes(self) -> dict[str, str]:
+    @property
+    def audit_path(self) -> Path:
+        """Where an audit of this result is noted; as for `corrections_path`."""
+        return self.corrections_path.with_name(self.corrections_path.name.replace(".corrections.csv", ".audit.json"))
+
+    def audit(self) -> dict[str, Any] | None:
+        """What the audit beside the result says; None where there is none. Raises UsageError where it is damaged."""
+        try:
+            found = json.loads(self.audit_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.audit_path} cannot be read: {error}") from None
+        return found if isinstance(found, dict) and "seed" in found else None
+
+    def hashes(self) -> dict[str, str]:
         """Source → SHA-256, where the scan took them."""
         try:
             inputs = self.inputs()

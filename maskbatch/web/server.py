@@ -7,11 +7,13 @@ the network is refused: the names under which the server may be addressed are ch
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import html
 import secrets
+import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -144,6 +146,19 @@ def make_server(guarded: App) -> Any:
         import uvicorn
     except ImportError:
         raise MissingExtraError("pages need the extra `review`: install it with `uv sync --extra review`") from None
+
+    class Server(uvicorn.Server):
+        """Ends at a signal without raising it again, so that what comes after serving is done."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
     config = uvicorn.Config(
         guarded,
         log_level="warning",
@@ -152,7 +167,7 @@ def make_server(guarded: App) -> Any:
         timeout_graceful_shutdown=2,
         lifespan="off",
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def _with_headers(send: Send) -> Send:

@@ -9,6 +9,7 @@ SECTIONS: Registry[Section] = Registry(
     "report section",
     {
         "answer": "maskbatch.report.sections.answer:ANSWER",
+        "audit": "maskbatch.report.sections.audit:AUDIT",
         "coverage": "maskbatch.report.sections.coverage:COVERAGE",
         "compliance": "maskbatch.report.sections.compliance:COMPLIANCE",
         "association": "maskbatch.report.sections.association:ASSOCIATION",

@@ -26,6 +26,8 @@ class Figures:
         faces: to be shown; none unless asked for.
         faces_missing: chosen faces whose input cannot be read.
         redacted: their eyes are covered.
+        corrections: decisions of people that are applied.
+        audit: what ``results.audit.json`` says, None where there is none.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Figures:
     faces: tuple[FaceSample, ...] = ()
     faces_missing: int = 0
     redacted: bool = False
+    corrections: int = 0
+    audit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Looking at a result face by face, putting it right, and saying how far it can be trusted."""
