@@ -29,7 +29,7 @@ from maskbatch.results.dataset import MANIFEST, Dataset, DatasetWriter, read_man
 from maskbatch.results.merge import ROW_GROUP, Merged, ResultWriter, with_run_metadata
 from maskbatch.results.paths import OutputPaths
 from maskbatch.results.reader import ResultReader
-from maskbatch.results.schema import SCHEMA_VERSION, part_schema, results_schema
+from maskbatch.results.schema import part_schema, results_schema
 from maskbatch.results.tracks import TRACKS, tracks_table
 from maskbatch.storage import Store, open_store
 from maskbatch.tasks import Task

@@ -130,7 +130,7 @@ class HttpBody(io.RawIOBase):
         """It is."""
         return True
 
-    def read(self, count: int = -1) -> bytes:  # type: ignore[override]
+    def read(self, count: int = -1) -> bytes:
         """Up to `count` bytes; raises TimeoutError when the source's deadline has passed."""
         if self._ahead:
             data, self._ahead = self._ahead[:count], self._ahead[count:]
