@@ -108,5 +108,9 @@ def _secrets(url: str) -> list[str]:
     found = {parts.query, parts.password or "", unquote(parts.password or "")}
     if "@" in parts.netloc:
         found.add(parts.netloc.rpartition("@")[0])
+    for pair in parts.query.split("&"):
+        value = pair.partition("=")[2]
+        if _SECRET_WORDS.match(pair) or len(value) > 3:  # short ones are numbers of channels, and would spoil any text
+            found |= {value, unquote(value)}
     found |= {m[0].partition(m[1])[2] for m in _SECRET_WORDS.finditer(parts.path)}
     return sorted(filter(None, found), key=len, reverse=True)

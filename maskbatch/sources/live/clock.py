@@ -7,6 +7,9 @@ from fractions import Fraction
 TOLERANCE_S = 5.0
 """A stream's clock may run ahead of ours or behind by this much (what a server has buffered) before it counts as wrong."""
 
+BACK_S = 1.0
+"""A step back of less is jitter; of more, a clock that was set or a recording that begins anew."""
+
 MAX_REPAIRS = 5
 """A clock that was wrong more often than this is not asked any more."""
 
@@ -26,6 +29,7 @@ class LiveClock:
         self._speed = speed
         self._began: float | None = None
         self._shift: Fraction | None = None
+        self._own: Fraction | None = None
         self._last = -1
         self.repairs = 0
 
@@ -51,10 +55,11 @@ class LiveClock:
             if self._shift is None:
                 self._shift = -own
             seconds = float(own + self._shift)
-            if abs(seconds - elapsed) > TOLERANCE_S * max(1.0, self._speed):
+            fell = self._own is not None and float(own - self._own) < -BACK_S
+            self._own = own
+            if fell or abs(seconds - elapsed) > TOLERANCE_S * max(1.0, self._speed):
                 self.repairs += 1
                 self._shift = Fraction(max(at, self._last + 1), UNITS) - own
-                seconds = float(own + self._shift)
             at = round((own + self._shift) * UNITS)
         self._last = max(self._last + 1, at)
         return self._last
