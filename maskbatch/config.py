@@ -316,6 +316,13 @@ class ScanConfig:
     outputs: OutputOptions = field(default_factory=OutputOptions)
     areas: Areas = field(default_factory=Areas)
 
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if self.areas.ignore and self.outputs.draws:
+            raise UsageError(
+                "--annotate and --crops would show what the cameras' ignore areas hide; leave out one of the two"
+            )
+
     def row_settings(self) -> dict[str, Any]:
         """The settings that decide what is in the rows: flat, JSON-ready, for the run's key and the metadata of its files."""
         groups = {

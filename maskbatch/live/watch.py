@@ -22,7 +22,7 @@ from maskbatch.live.people import People, Person, track_rows
 from maskbatch.live.rolling import Identity, RollingResult
 from maskbatch.live.session import Session, gap, source_name, with_counts
 from maskbatch.live.state import CameraView, View, last_frame
-from maskbatch.live.webhook import Webhook
+from maskbatch.live.webhook import Webhook, webhook_address
 from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.results.paths import OutputPaths
 from maskbatch.results.tracks import TRACKS
@@ -87,6 +87,8 @@ class Watch:
             raise UsageError("name at least one camera: NAME=rtsp://host/path, or a file cameras.toml")
         if any(camera.address is not None and camera.address.kind == "folder" for camera in cameras):
             raise UsageError(SCAN_FOLDER)
+        if options.webhook is not None:
+            webhook_address(options.webhook)
         self.options = options
         self._wall = wall
         self._lock = threading.RLock()

@@ -19,7 +19,7 @@ from typing import Any
 
 from maskbatch.errors import UsageError
 from maskbatch.live.events import Event
-from maskbatch.sources.live.address import parse_address
+from maskbatch.sources.live.address import Address, parse_address
 
 HELD = 1000
 TRIES = 6
@@ -30,6 +30,14 @@ TIMEOUT_S = 5.0
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: Any) -> None:
         """Events go to the address that was given and nowhere else."""
+
+
+def webhook_address(url: str) -> Address:
+    """Where events go; raises UsageError unless it is http or https, without user and password."""
+    address = parse_address(url)
+    if address.kind != "http" or "***@" in address.shown:
+        raise UsageError(f"--webhook {address.shown}: an http or https address without user and password is needed")
+    return address
 
 
 class Webhook:
@@ -45,9 +53,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str | None = None) -> None:
         """Raises UsageError."""
-        self._address = parse_address(url)
-        if self._address.kind != "http":
-            raise UsageError(f"--webhook {self._address.shown}: an http or https address is needed")
+        self._address = webhook_address(url)
         self._secret = secret.encode() if secret else None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
         self._waiting: queue.Queue[Event | None] = queue.Queue(HELD)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
+from maskbatch.sources.areas import hidden
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.sources.images.dhash import dhash
 from maskbatch.sources.videos.reader import VideoReader
@@ -159,6 +160,7 @@ class Decoder:
             shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
             if shrunk > STRONGLY_SHRUNK:
                 result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))
+            frame = hidden(frame, self._config.areas.of(piece.source.camera))
         except Exception as error:
             result.note(as_problem(error))
             result.frames_failed = 1
@@ -174,12 +176,14 @@ class Decoder:
 
         started = time.thread_time()
         config = self._config
+        areas = config.areas.of(piece.source.camera)
         try:
             if config.outputs.hash and piece.part == 0:
                 result.sha256 = _hash_file(piece.source.path, tick)
             with VideoReader(piece, config.sampling, config.limits, self._cover, tick) as reader:
                 try:
-                    for frame in reader:
+                    for seen in reader:
+                        frame = hidden(seen, areas)
                         result.decode_s += time.thread_time() - started
                         yield Decoded(index, frame), frame.image.nbytes + frame.width * frame.height * 3 // 2
                         started = time.thread_time()

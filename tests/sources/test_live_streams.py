@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -50,7 +51,9 @@ class Ear:
 
 
 @contextmanager
-def reading(url: str, *, every_s: float = 0.01, takes: bool = True, speed: float = 20.0, stall_s: float = 2.0) -> Iterator[Ear]:
+def reading(
+    url: str, *, every_s: float = 0.01, takes: bool = True, speed: float = 20.0, stall_s: float = 2.0
+) -> Iterator[Ear]:
     ear = Ear(takes=takes)
     reader = CameraReader(
         Camera("gate", parse_address(url)), Sampling(every_s=every_s), 320, Limits(), ear, Timing(2.0, stall_s, speed)
@@ -87,7 +90,8 @@ def test_an_address_is_shown_without_what_is_secret_in_it(text: str, shown: str)
 
 
 @pytest.mark.parametrize(
-    "text", [f"file:///etc/{SECRET}?p={SECRET}", f"ftp://u:{SECRET}@h/x", "nowhere", "", f"rtsp://u:{SECRET}@/x", "concat:a|b"]
+    "text",
+    [f"file:///etc/{SECRET}?p={SECRET}", f"ftp://u:{SECRET}@h/x", "nowhere", "", f"rtsp://u:{SECRET}@/x", "concat:a|b"],
 )
 def test_other_protocols_are_refused_in_a_sentence_without_secrets(text: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -144,7 +148,9 @@ def test_what_nobody_looks_at_is_dropped_and_counted_and_the_newest_stays(clip: 
     assert ear.losses[0][0].dropped == 31
 
 
-@pytest.mark.parametrize("line", ["file:///etc/hostname", "http://localhost:{other}/x.ts", "/../../etc/hostname", "concat:/etc/a|/etc/b"])
+@pytest.mark.parametrize(
+    "line", ["file:///etc/hostname", "http://localhost:{other}/x.ts", "/../../etc/hostname", "concat:/etc/a|/etc/b"]
+)
 def test_a_playlist_may_name_only_media_of_its_own_host(line: str, clip: Path, tmp_path: Path) -> None:
     called = []
 
@@ -154,9 +160,7 @@ def test_a_playlist_may_name_only_media_of_its_own_host(line: str, clip: Path, t
 
     with live_kit.answering(other) as port_of_other, live_kit.serving(tmp_path) as port:
         uri = line.format(other=port_of_other)
-        (tmp_path / "evil.m3u8").write_text(
-            f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{uri}\n#EXT-X-ENDLIST\n"
-        )
+        (tmp_path / "evil.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{uri}\n#EXT-X-ENDLIST\n")
         with pytest.raises(InputError):
             next(LiveStream(parse_address(f"http://127.0.0.1:{port}/evil.m3u8"), Limits(), 2, 2).frames())
     assert called == []
@@ -231,7 +235,7 @@ def test_a_clock_that_is_reset_is_bridged_and_time_never_falls(clip: Path) -> No
         live_kit.wait_for(lambda: ear.losses)
     times = [sample.frame.time_s or 0.0 for sample in ear.samples if sample.session == 1]
     assert len(times) > 50
-    assert all(after > before for before, after in zip(times, times[1:], strict=False))
+    assert all(after > before for before, after in itertools.pairwise(times))
 
 
 def test_a_size_that_changes_is_followed(tmp_path: Path) -> None:
@@ -269,8 +273,10 @@ def test_frames_without_time_stamps_of_their_own_come_by_the_clock_of_this_machi
 @pytest.mark.parametrize("factor", [0.0, 0.1, 10.0])
 def test_a_clock_that_stands_still_or_runs_wrong_is_replaced_by_ours(factor: float) -> None:
     clock = LiveClock()
-    seconds = [clock.read(round(n * 0.04 * factor * 90_000), Fraction(1, 90_000), 100 + n * 0.04) / UNITS for n in range(5000)]
-    assert all(after > before for before, after in zip(seconds, seconds[1:], strict=False))
+    seconds = [
+        clock.read(round(n * 0.04 * factor * 90_000), Fraction(1, 90_000), 100 + n * 0.04) / UNITS for n in range(5000)
+    ]
+    assert all(after > before for before, after in itertools.pairwise(seconds))
     assert seconds[-1] == pytest.approx(4999 * 0.04, abs=12)
     assert clock.repairs > 0
 

@@ -120,7 +120,9 @@ class LiveStream:
             self.stamped = False  # FFmpeg makes time stamps up for it
             return av.open(body, format="mpjpeg", options=_PROBE, buffer_size=4096)
         self.paced = True
-        container = "mpegts" if body.peek(189)[:189:188] == b"GG" else None  # so that FFmpeg need not guess from a megabyte
+        container = (
+            "mpegts" if body.peek(189)[:189:188] == b"GG" else None
+        )  # so that FFmpeg need not guess from a megabyte
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", **_PROBE}
         return av.open(body, format=container, options=options, buffer_size=8192)
 
