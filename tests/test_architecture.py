@@ -20,7 +20,7 @@ FLOORS = [
     {"sources", "detect", "classify", "jobs"},
     {"results"},
     {"draw", "pipeline"},
-    {"scanning", "evaluate", "report"},
+    {"scanning", "live", "evaluate", "report"},
     {"formats"},
     {"diagnose"},
     {"cli"},
