@@ -78,7 +78,8 @@
     }
     counts(parts.now, looks, camera.people);
     bar(parts.today, looks, camera.today);
-    const bits = [`${sum(camera.people)} people now`, `${sum(camera.today)} faces today`, `${camera.samples} frames looked at`];
+    const now = sum(camera.people);
+    const bits = [`${now} ${now === 1 ? "person" : "people"} now`, `${sum(camera.today)} faces today`, `${camera.samples} frames looked at`];
     if (camera.dropped) bits.push(`${camera.dropped} dropped`);
     if (live) bits.push(`${camera.latency_s.toFixed(2)} s from frame to row`);
     if (camera.reason) bits.push(camera.reason);

@@ -24,10 +24,15 @@ class LiveClock:
         repairs: how often the stream's clock jumped, stood still or ran at another speed, and was bridged.
     """
 
-    def __init__(self, speed: float = 1.0) -> None:
-        """`speed`: how many times faster than ours the stream's clock is to run (recordings played faster)."""
+    def __init__(self, speed: float = 1.0, began: float | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            speed: how many times faster than ours the stream's clock is to run (recordings played faster).
+            began: `time.monotonic()` that stands for the first frame; by default when that is read.
+        """
         self._speed = speed
-        self._began: float | None = None
+        self._began = began
         self._shift: Fraction | None = None
         self._own: Fraction | None = None
         self._last = -1

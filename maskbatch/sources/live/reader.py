@@ -33,7 +33,7 @@ LONGEST_WAIT_S = 5.0
 STEADY_S = 10.0
 """A connection that held this long resets the waiting time."""
 
-MINUTE_S = 60.0
+LONGEST_PROBE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,10 @@ class CameraReader:
         return InputError("io", "the stream ended")
 
     def _read(self, stream: LiveStream) -> None:
-        clock = LiveClock(self._timing.speed)
+        # Frames wait in FFmpeg while it finds out what the stream is. Were time to count from when it is done, all that follows would
+        # stay as late for as long as the connection holds.
+        began = max(stream.opened, time.monotonic() - LONGEST_PROBE_S) if stream.paced else None
+        clock = LiveClock(self._timing.speed, began)
         sampler = RunningSampler(Fraction(1, UNITS), 0, self._sampling)
         for ordinal, picture in enumerate(stream.frames()):
             if self._stop.is_set():

@@ -32,6 +32,7 @@ class LiveStream:
 
     Attributes:
         paced: the source gives data as fast as it is read (a playlist, a file behind HTTP), so reading must keep time.
+        opened: `time.monotonic()` before the connection was made.
         stamped: its frames have time stamps of their own.
 
     Raises:
@@ -45,6 +46,7 @@ class LiveStream:
         self._stall_s = stall_s
         self._container: Any = None
         self.failed = 0
+        self.opened = time.monotonic()
         self.paced = False
         self.stamped = True
         try:
