@@ -21,6 +21,7 @@ from maskbatch.sources.live.cameras import Camera
 from maskbatch.sources.live.clock import UNITS, LiveClock
 from maskbatch.sources.live.stream import LiveStream
 from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
+from maskbatch.sources.videos.memory import release_decoders
 from maskbatch.sources.videos.sampling import RunningSampler
 from maskbatch.types import Frame
 
@@ -160,7 +161,7 @@ class CameraReader:
         self._wall = wall
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._newest: tuple[Any, int, int, int, float] | None = None
+        self._newest: tuple[Any, DisplayMatrix, int, int, int, float] | None = None
         self._counts = Counts()
         self._health = Health("connecting", wall())
         self._converter = FrameConverter(cover)
@@ -203,8 +204,7 @@ class CameraReader:
             newest, self._newest = self._newest, None
         if newest is None:
             return None
-        picture, session, ordinal, at, wall = newest
-        matrix = DisplayMatrix.of(picture)
+        picture, matrix, session, ordinal, at, wall = newest
         width, height = matrix.size(picture.width, picture.height)
         converter = self._converter
         frame = Frame(
@@ -250,6 +250,8 @@ class CameraReader:
             return InputError("internal", f"unexpected {type(error).__name__} while reading")
         finally:
             stream.close()
+            del stream
+            release_decoders()
         return InputError("io", "the stream ended")
 
     def _read(self, stream: LiveStream) -> None:
@@ -258,6 +260,7 @@ class CameraReader:
         began = max(stream.opened, time.monotonic() - LONGEST_PROBE_S) if stream.paced else None
         clock = LiveClock(self._timing.speed, began)
         sampler = RunningSampler(Fraction(1, UNITS), 0, self._sampling)
+        size, matrix = (0, 0), DisplayMatrix()
         for ordinal, picture in enumerate(stream.frames()):
             if self._stop.is_set():
                 return
@@ -267,7 +270,12 @@ class CameraReader:
                 return
             wall = self._wall()
             taken = sampler.takes(at, bool(picture.key_frame))
-            upright = DisplayMatrix.of(picture).size(picture.width, picture.height)
+            if (picture.width, picture.height) != size:
+                # Asked once, not of every frame: PyAV's side data refer to their frame and it to them, so that a frame that was asked stays
+                # in memory until Python collects cycles (at 720p and 25 frames a second, 35 MB every second).
+                size = (picture.width, picture.height)
+                matrix = DisplayMatrix.of(picture)
+            upright = matrix.size(*size)
             if ordinal == 0:
                 with self._lock:
                     self._begin(upright, wall)
@@ -287,7 +295,7 @@ class CameraReader:
                     seconds=at / UNITS,
                 )
                 if taken:
-                    self._newest = (picture, counts.session, ordinal, at, wall)
+                    self._newest = (picture, matrix, counts.session, ordinal, at, wall)
             if taken:
                 self._listener.sampled(self.camera.name)
 
