@@ -89,7 +89,7 @@ def make_app(watch: Watch, *, show_faces: bool = False) -> Any:
     async def state(request: Request) -> Response:
         async def told() -> AsyncIterator[str]:
             version, silent = -1, 0.0
-            while not await request.is_disconnected():
+            while not watch.has_ended and not await request.is_disconnected():
                 newest = watch.wait_for_change(version, 0.0)
                 if newest != version or silent >= KEEP_ALIVE_S:
                     version, silent = newest, 0.0
@@ -131,7 +131,7 @@ def as_json(view: View) -> dict[str, Any]:
 
 
 def serve(watch: Watch, port: int = 0, *, show_faces: bool = False) -> str:
-    """Serve the page from a thread of this process; the address to open, which works once.
+    """Serve the page from a thread of this process until the watch ends; the address to open, which works once.
 
     Raises:
         UsageError: the port is taken.
@@ -142,5 +142,6 @@ def serve(watch: Watch, port: int = 0, *, show_faces: bool = False) -> str:
     taken = int(listening.getsockname()[1])
     guard = Guard(app, taken, open_paths=OPEN_PATHS)
     server = make_server(guard)
+    watch.at_end(lambda: setattr(server, "should_exit", True))
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="maskbatch-page", daemon=True).start()
     return address(HOST, taken, guard.token)

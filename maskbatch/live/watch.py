@@ -141,6 +141,8 @@ class Watch:
         self.started = wall()
         self._changed = threading.Condition()
         self._version = 0
+        self._at_end: list[Callable[[], None]] = []
+        self.has_ended = False
 
     # --- from beginning to end
 
@@ -171,6 +173,9 @@ class Watch:
             try:
                 self._loop(stop)
             finally:
+                self.has_ended = True
+                for call in self._at_end:
+                    call()
                 self._end()
         if self.models.error is not None:
             raise self.models.error
@@ -417,6 +422,10 @@ class Watch:
         with self._changed:
             self._changed.wait_for(lambda: self._version != version, timeout_s)
             return self._version
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call this when the watch ends."""
+        self._at_end.append(call)
 
     def view(self) -> View:
         """All that a page or a monitor shows, with nothing secret in it."""

@@ -130,3 +130,16 @@ def test_state_is_pushed_as_things_happen(watch: Watch) -> None:
                 seen.append(json.loads(line.removeprefix(b"data: "))["cameras"][0]["samples"])
     assert seen == sorted(seen)
     assert seen[0] < seen[-1]
+
+
+def test_the_page_ends_with_the_watch(watch: Watch) -> None:
+    address = serve(watch)
+    page = Client(address)
+    with page._opener.open(page.base + "/state", timeout=5) as answer:
+        assert answer.readline().startswith(b"data: ")
+        watch.has_ended = True
+        while answer.readline():
+            pass
+    for call in watch._at_end:
+        call()
+    live_kit.wait_for(lambda: not any(t.name == "maskbatch-page" for t in threading.enumerate()), 10)

@@ -191,7 +191,7 @@ def test_a_stall_is_noticed_and_ends(tmp_path: Path) -> None:
     for parts in ((data, 20.0), trickle):  # silence, and null packets for ever
         with (
             live_kit.answering(live_kit.sending(*parts)) as port,
-            reading(f"http://127.0.0.1:{port}/", stall_s=1.0) as ear,
+            reading(f"http://127.0.0.1:{port}/", stall_s=0.6) as ear,
         ):
             live_kit.wait_for(lambda ear=ear: ear.losses, 8)
         assert ear.losses[0][0].frames > 5
@@ -300,9 +300,10 @@ def test_a_hundred_connections_leave_no_thread_and_no_handle(clip: Path) -> None
             assert sum(1 for _ in stream.frames()) > 5
             stream.close()
 
+        before = threading.active_count()
         for _ in range(3):
             once()
-        live_kit.wait_for(lambda: threading.active_count() <= 3, 5)
+        live_kit.wait_for(lambda: threading.active_count() <= before, 5)
         threads, handles = process.num_threads(), process.num_fds()
         for _ in range(100):
             once()
@@ -317,7 +318,7 @@ def test_rtsp_plays_and_a_server_that_is_back_is_seen_within_ten_seconds(clip: P
             live_kit.wait_for(lambda: len(ear.samples) > 4)
             server.close()
             live_kit.wait_for(lambda: ear.losses, 8)
-            time.sleep(2.0)
+            time.sleep(0.5)
             known = len(ear.connections)
             server = live_kit.RtspServer(clip.parent, port)
             back = time.monotonic()
