@@ -35,7 +35,7 @@ def watch(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="NAME=ADDRESS or ADDRESS (rtsp://, rtsps://, http://, https://, /dev/video0), or a file cameras.toml.",
+            help="NAME=ADDRESS or ADDRESS (rtsp://, rtsps://, http://, https://, /dev/video0, a folder), or a file cameras.toml.",
         ),
     ],
     out: Annotated[
@@ -118,6 +118,7 @@ def watch(
         ),
     ] = 0,
     stall: Annotated[str, typer.Option(help="A camera without a frame for this long is lost.")] = "10s",
+    settle: Annotated[str, typer.Option(help="Time that a new file in a folder must stand still.")] = "5s",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and events.")] = False,
 ) -> None:
     """Watch cameras and write who wears a mask, as it happens.
@@ -160,6 +161,7 @@ def watch(
         retain_s=seconds(retain, "--retain"),
         frames=Path(f"{out.rstrip('/')}.frames") if out else None,
         stall_s=seconds(stall, "--stall"),
+        settle_s=seconds(settle, "--settle"),
         page=page,
     )
     running = Watch(cameras_of(sources, timezone), options)

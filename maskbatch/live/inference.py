@@ -14,7 +14,7 @@ from maskbatch.errors import InputError
 from maskbatch.pipeline.rows import sharpness
 from maskbatch.pipeline.worker import ScanWorker, ScanWorkerSpec, cut_faces
 from maskbatch.runtime import Device
-from maskbatch.sources.live.reader import CameraReader, Sample
+from maskbatch.sources.live.reader import FrameReader, Sample
 from maskbatch.tasks import Task
 from maskbatch.types import Detections, Floats, Image
 
@@ -55,7 +55,7 @@ class Desk:
     A camera's frames are looked at one after another, so that persons can be followed.
     """
 
-    def __init__(self, readers: Sequence[CameraReader]) -> None:
+    def __init__(self, readers: Sequence[FrameReader]) -> None:
         self._readers = {reader.camera.name: reader for reader in readers}
         self._order = list(self._readers)
         self._busy: set[str] = set()
@@ -91,7 +91,12 @@ class Desk:
             self._busy.difference_update(cameras)
             self._changed.notify()
 
-    def reader(self, camera: str) -> CameraReader:
+    def is_busy(self, camera: str) -> bool:
+        """Whether a frame of it is being looked at."""
+        with self._changed:
+            return camera in self._busy
+
+    def reader(self, camera: str) -> FrameReader:
         """The reader of a camera."""
         return self._readers[camera]
 

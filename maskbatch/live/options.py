@@ -63,6 +63,7 @@ class WatchOptions:
         frames: folder of kept images.
         stall_s: seconds without a frame after which a camera counts as lost.
         speed: recordings behind HTTP are played this many times faster (for measuring).
+        settle_s: seconds that a recording in a folder must stand still.
         page: somebody looks at the page, so people are followed.
     """
 
@@ -83,6 +84,7 @@ class WatchOptions:
     frames: Path | None = None
     stall_s: float = 10.0
     speed: float = 1.0
+    settle_s: float = 5.0
     page: bool = False
 
     def __post_init__(self) -> None:

@@ -23,11 +23,15 @@ FINGERPRINT = "live"
 
 def source_name(camera: str, at: float, taken: set[str]) -> str:
     """``gate/20261127T140503Z``: a name that says camera and time, as file names do; each is given once."""
-    stem = f"{camera}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}"
+    return unique_name(f"{camera}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}", taken)
+
+
+def unique_name(stem: str, taken: set[str]) -> str:
+    """The name itself the first time, then with ``~2``, ``~3`` …; `taken` grows."""
     name, number = stem, 1
     while name in taken:
         number += 1
-        name = f"{stem}_{number}"
+        name = f"{stem}~{number}"
     taken.add(name)
     return name
 
@@ -42,6 +46,8 @@ class Session:
         began: POSIX seconds of its first frame.
         counts: of its reader, as last heard.
         ended: why it ended; None while it lasts.
+        fingerprint: of the recording that is read.
+        problem: what is wrong with it.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Session:
     people: People | None = None
     counts: Counts = field(default_factory=Counts)
     ended: str | None = None
+    fingerprint: str = FINGERPRINT
+    problem: Problem | None = None
     looked: int = 0
     unconverted: int = 0
     faces: int = 0
@@ -112,7 +120,7 @@ class Session:
         counts = self.counts
         result = PieceResult(
             self.name,
-            FINGERPRINT,
+            self.fingerprint,
             width=counts.width or None,
             height=counts.height or None,
             frames_read=self.looked,
@@ -132,6 +140,8 @@ class Session:
             result.note(Problem("ok", None, f"the stream's clock was wrong {counts.repairs} times and was bridged"))
         if counts.sizes:
             result.note(Problem("ok", None, f"the size of the frames changed {counts.sizes} times"))
+        if self.problem is not None:
+            result.note(self.problem)
         if self.ended:
             result.note(Problem("ok", None, f"ended: {self.ended}"))
         return result

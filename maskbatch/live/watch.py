@@ -20,7 +20,7 @@ from maskbatch.live.inference import Desk, Looked, Models
 from maskbatch.live.options import WatchOptions
 from maskbatch.live.people import People, Person, track_rows
 from maskbatch.live.rolling import Identity, RollingResult
-from maskbatch.live.session import Session, gap, source_name, with_counts
+from maskbatch.live.session import Session, gap, source_name, unique_name, with_counts
 from maskbatch.live.state import CameraView, View, last_frame
 from maskbatch.live.webhook import Webhook, webhook_address
 from maskbatch.pipeline.models import model_identity, pin_models
@@ -29,9 +29,10 @@ from maskbatch.results.tracks import TRACKS
 from maskbatch.runtime import list_devices, usable_cpus
 from maskbatch.sources.capture_metadata import capture_zone
 from maskbatch.sources.live.cameras import Camera
-from maskbatch.sources.live.reader import CameraReader, Counts, Health, Timing
+from maskbatch.sources.live.folder import ENDED, FolderReader, is_folder
+from maskbatch.sources.live.reader import CameraReader, Counts, FrameReader, Health, Recording, Timing
 from maskbatch.storage import open_store
-from maskbatch.types import Image, PieceResult
+from maskbatch.types import Image, PieceResult, Problem
 
 TICK_S = 0.2
 STOP_S = 1.5
@@ -42,15 +43,13 @@ LATE_S = 1.0
 
 RECENT_EVENTS = 50
 
-SCAN_FOLDER = "folders are followed by `maskbatch scan --watch FOLDER`"
-
 
 @dataclass(slots=True)
 class _Watched:
     """What the watch holds of one camera."""
 
     camera: Camera
-    reader: CameraReader
+    reader: FrameReader
     session: Session | None = None
     lost_at: float | None = None
     lost_why: str = ""
@@ -85,8 +84,6 @@ class Watch:
     def __init__(self, cameras: Sequence[Camera], options: WatchOptions, wall: Callable[[], float] = time.time) -> None:
         if not cameras:
             raise UsageError("name at least one camera: NAME=rtsp://host/path, or a file cameras.toml")
-        if any(camera.address is not None and camera.address.kind == "folder" for camera in cameras):
-            raise UsageError(SCAN_FOLDER)
         if options.webhook is not None:
             webhook_address(options.webhook)
         self.options = options
@@ -129,20 +126,26 @@ class Watch:
         self._frames: KeptFrames | None = None
         if options.keep_frames == "alarms" and options.frames is not None:
             self._frames = KeptFrames(options.frames, options.retain_s, self.task)
-        timing = Timing(stall_s=options.stall_s, open_s=options.stall_s, speed=options.speed)
-        self._cameras = {
-            camera.name: _Watched(
-                camera,
-                CameraReader(camera, options.sampling, self.models.cover, options.limits, self, timing, wall),
-            )
-            for camera in cameras
-        }
+        self._cameras = {camera.name: _Watched(camera, self._reader(camera)) for camera in cameras}
         self.desk = Desk([watched.reader for watched in self._cameras.values()])
         self.started = wall()
         self._changed = threading.Condition()
         self._version = 0
         self._at_end: list[Callable[[], None]] = []
         self.has_ended = False
+
+    def _reader(self, camera: Camera) -> FrameReader:
+        options, cover = self.options, self.models.cover
+        if is_folder(camera):
+
+            def progress(name: str, fingerprint: str) -> int | None:
+                return self._progress(f"{camera.name}/{name}", fingerprint)
+
+            return FolderReader(
+                camera, options.sampling, cover, options.limits, self, progress, options.settle_s, self._wall
+            )
+        timing = Timing(stall_s=options.stall_s, open_s=options.stall_s, speed=options.speed)
+        return CameraReader(camera, options.sampling, cover, options.limits, self, timing, self._wall)
 
     # --- from beginning to end
 
@@ -227,7 +230,7 @@ class Watch:
         """See `Listener`."""
         self.desk.ring()
 
-    def connected(self, camera: str, at: float) -> None:
+    def connected(self, camera: str, at: float, recording: Recording | None = None) -> None:
         """See `Listener`."""
         with self._lock:
             watched = self._cameras[camera]
@@ -236,8 +239,21 @@ class Watch:
                 watched.lost_at = None
             if watched.session is not None:
                 self._close_session(watched)
-            self._open_session(watched, watched.reader.counts, at)
+            self._open_session(watched, watched.reader.counts, at, recording)
             self._tell(self.alarms.back(camera, at))
+
+    def finished(self, camera: str, counts: Counts, problem: Problem | None) -> bool:
+        """See `Listener`."""
+        with self._lock:
+            watched = self._cameras[camera]
+            session = watched.session
+            if session is None or watched.reader.waits or self.desk.is_busy(camera):
+                return session is None
+            with_counts(session, counts)
+            session.problem, session.ended = problem, ENDED
+            self._close_session(watched)
+            self._touch()
+            return True
 
     def lost(self, camera: str, counts: Counts, health: Health) -> None:
         """See `Listener`."""
@@ -255,11 +271,16 @@ class Watch:
             self.alarms.lost(camera, at, health.reason)
             self._touch()
 
-    def _open_session(self, watched: _Watched, counts: Counts, at: float) -> None:
+    def _open_session(self, watched: _Watched, counts: Counts, at: float, recording: Recording | None) -> None:
         camera = watched.camera.name
         people = People(self.task, self.options.sampling.every_s) if self.options.follows_people else None
-        name = source_name(camera, at, self._names)
-        watched.session = Session(name, camera, counts.session, at, self.task, people, counts)
+        if recording is None:
+            name = source_name(camera, at, self._names)
+        else:
+            name = unique_name(f"{camera}/{recording.name}", self._names)
+        watched.session = session = Session(name, camera, counts.session, at, self.task, people, counts)
+        if recording is not None:
+            session.fingerprint = recording.fingerprint
 
     def _close_session(self, watched: _Watched) -> None:
         """Its rows are all there. The lock is held."""
@@ -294,7 +315,7 @@ class Watch:
             if session.people is not None:
                 for number in sorted({n for n in tracks if n >= 0}):
                     person = session.people.present[number]
-                    event = self.alarms.person(looked.camera, session.name, person, self._wall())
+                    event = self.alarms.person(looked.camera, session.name, person, sample.at)
                     if event is not None:
                         self._alarm(event, looked, faces, sample.at)
                 self._finish(session, sample.frame.time_s)
@@ -357,9 +378,20 @@ class Watch:
         at, closed = result.resumed
         if not closed:
             for camera in result.open_cameras:
+                if camera in self._cameras and is_folder(self._cameras[camera].camera):
+                    continue  # its files are still there
                 name = source_name(camera, at, self._names)
                 reason = "the watch was killed or the machine stopped; what came after its last commit is lost"
                 result.inputs.append(gap(name, at, self._wall(), reason))
+
+    def _progress(self, name: str, fingerprint: str) -> int | None:
+        """How many samples of a recording are in the result; None for all of them."""
+        with self._lock:
+            entries = [*(self.result.inputs if self.result is not None else []), *self._ended]
+        mine = [e for e in entries if e.fingerprint == fingerprint and name in (e.name, e.name.rpartition("~")[0])]
+        if any(f"ended: {ENDED}" in entry.message for entry in mine):
+            return None
+        return sum(entry.frames_read for entry in mine)
 
     def _commit(self, *, closed: bool = False) -> None:
         """Make all rows so far final. Raises OutputError; they are then tried again with the next commit."""

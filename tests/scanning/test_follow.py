@@ -18,8 +18,9 @@ import red_squares
 import maskbatch
 from maskbatch.errors import UsageError
 from maskbatch.results.reader import ResultReader
-from maskbatch.scanning.follow import Rest, follow_folders, is_complete
+from maskbatch.scanning.follow import follow_folders
 from maskbatch.sources.discovery.discover import discover
+from maskbatch.sources.live.rest import Rest, is_complete
 
 
 @pytest.fixture

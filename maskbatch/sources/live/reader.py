@@ -23,7 +23,7 @@ from maskbatch.sources.live.stream import LiveStream
 from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
 from maskbatch.sources.videos.memory import release_decoders
 from maskbatch.sources.videos.sampling import RunningSampler
-from maskbatch.types import Frame
+from maskbatch.types import Frame, Problem
 
 State = Literal["connecting", "live", "lost", "ended", "stopped"]
 
@@ -116,14 +116,48 @@ class Health:
     connects: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that is read as if it were a connection: its name in the folder, and its fingerprint."""
+
+    name: str
+    fingerprint: str
+
+
+class FrameReader(Protocol):
+    """What the watch reads frames from: a camera, or a folder of recordings. See `CameraReader`."""
+
+    camera: Camera
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def join(self, timeout_s: float) -> bool: ...
+
+    @property
+    def counts(self) -> Counts: ...
+
+    @property
+    def health(self) -> Health: ...
+
+    @property
+    def waits(self) -> bool: ...
+
+    def take(self) -> Sample | None: ...
+
+
 class Listener(Protocol):
     """Told by the readers' threads; must not take long."""
 
     def sampled(self, camera: str) -> None:
         """A frame waits to be looked at."""
 
-    def connected(self, camera: str, at: float) -> None:
-        """The first frame of a connection came."""
+    def connected(self, camera: str, at: float, recording: Recording | None = None) -> None:
+        """The first frame of a connection came, or a recording begins."""
+
+    def finished(self, camera: str, counts: Counts, problem: Problem | None) -> bool:
+        """All of a recording was handed out; whether all of it has been looked at, else ask again."""
 
     def lost(self, camera: str, counts: Counts, health: Health) -> None:
         """A connection ended (`counts.session` > 0 where it had given frames), or could not be made."""
