@@ -12,8 +12,8 @@ from maskbatch.results.tracks import MEMORY_S, TRACKS, OnlineTracker
 from maskbatch.tasks import Task
 from maskbatch.types import Floats, Frame
 
-REMEMBERED_S = 10 * MEMORY_S
-"""A person not seen for longer is finished: no later sighting can join."""
+REMEMBERED = 10
+"""A person not seen for so many times as long as the tracker remembers is finished: no later sighting can join."""
 
 
 @dataclass(slots=True)
@@ -59,6 +59,7 @@ class People:
     def __init__(self, task: Task, step_s: float) -> None:
         self._task = task
         self._tracker = OnlineTracker(np.array([0.0, max(step_s, 0.02)]))
+        self._memory_s = max(MEMORY_S, 2.5 * step_s)
         self.present: dict[int, Person] = {}
 
     def see(
@@ -98,14 +99,14 @@ class People:
 
     def leave(self, time_s: float | None) -> list[Person]:
         """Take out those who were last seen long before `time_s`; all of them for None."""
-        gone = [p for p in self.present.values() if time_s is None or time_s - p.last_s > REMEMBERED_S]
+        gone = [p for p in self.present.values() if time_s is None or time_s - p.last_s > REMEMBERED * self._memory_s]
         for person in gone:
             del self.present[person.track]
         return gone
 
     def near(self, time_s: float) -> list[Person]:
         """Those seen in the last seconds."""
-        return [p for p in self.present.values() if time_s - p.last_s <= MEMORY_S]
+        return [p for p in self.present.values() if time_s - p.last_s <= self._memory_s]
 
 
 def track_rows(source: str, camera: str, people: list[Person], task: Task) -> pa.Table:

@@ -184,7 +184,7 @@ class Watch:
             raise self.models.error
 
     def _loop(self, stop: threading.Event) -> None:
-        committed = expired = time.monotonic()
+        committed, expired = time.monotonic(), float("-inf")
         while not stop.wait(TICK_S) and self.models.error is None:
             now = self._wall()
             with self._lock:

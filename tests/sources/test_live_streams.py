@@ -212,6 +212,20 @@ def test_rubbish_and_errors_are_said_without_secrets(clip: Path) -> None:
     assert "refused" in str(caught.value)
 
 
+def test_a_camera_that_refuses_the_password_is_not_asked_again_at_once() -> None:
+    asked = []
+
+    def refuses(request: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        request.send_error(403)
+
+    with live_kit.answering(refuses) as port, reading(f"http://u:{SECRET}@127.0.0.1:{port}/") as ear:
+        live_kit.wait_for(lambda: ear.losses)
+        time.sleep(1.5)
+    assert len(asked) == 1
+    assert ear.losses[0][1].code == "permission"
+
+
 def test_a_password_is_given_to_the_camera_that_asks_for_it(clip: Path) -> None:
     data = live_kit.transport_stream(clip)
 

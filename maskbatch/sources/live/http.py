@@ -85,7 +85,8 @@ class HttpSource:
         except urllib.error.HTTPError as error:
             code = error.code
             error.close()
-            raise OSError(f"the server answers {code} {http.client.responses.get(code, '')}".rstrip()) from None
+            kind = PermissionError if code in (401, 403) else OSError
+            raise kind(f"the server answers {code} {http.client.responses.get(code, '')}".rstrip()) from None
         except http.client.HTTPException as error:
             raise OSError(f"the server does not answer as HTTP ({type(error).__name__})") from None
         body = HttpBody(self, response)

@@ -31,6 +31,9 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
 """Seconds between tries: doubled from the first to the longest, so that a server that is back is seen within ten seconds."""
 
+REFUSED_WAIT_S = 60.0
+"""After a refused password: cameras lock out who tries too often."""
+
 STEADY_S = 10.0
 """A connection that held this long resets the waiting time."""
 
@@ -262,7 +265,7 @@ class CameraReader:
             if self._counts.session and time.monotonic() - began > STEADY_S:
                 wait = FIRST_WAIT_S
             self._lose(error)
-            self._stop.wait(wait)
+            self._stop.wait(REFUSED_WAIT_S if error.code == "permission" else wait)
             wait = min(LONGEST_WAIT_S, wait * 2)
         with self._lock:
             self._health = replace(self._health, state="stopped", since=self._wall())

@@ -133,6 +133,10 @@ class LiveStream:
             return error
         if isinstance(error, av.error.ExitError | TimeoutError):
             return InputError("hung", "it does not answer")
+        if isinstance(error, PermissionError | av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+            device = self._address.kind == "device"
+            refused = "this user may not open it" if device else "the camera refuses the user or the password"
+            return InputError("permission", refused)
         if isinstance(error, av.error.FFmpegError):
             invalid = isinstance(error, av.error.InvalidDataError)
             return InputError(
