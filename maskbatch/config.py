@@ -9,6 +9,7 @@ from the rows, and may differ between a run and its continuation.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, get_args
@@ -222,6 +223,45 @@ class OutputOptions:
         return self.annotate is not None or self.crops is not None
 
 
+Polygon = tuple[tuple[float, float], ...]
+"""Corners in shares of width (to the right) and height (down), 0 to 1, of the upright image."""
+
+
+def check_polygon(value: object, where: str = "ignore") -> Polygon:
+    """A polygon from lists of numbers; raises UsageError that begins with `where`."""
+    shown = f"{where}: a polygon is three or more corners [x, y], each a share of width and height from 0 to 1, not {value!r}"
+    if not isinstance(value, list | tuple) or len(value) < 3:
+        raise UsageError(shown)
+    corners = []
+    for corner in value:
+        if not isinstance(corner, list | tuple) or len(corner) != 2:
+            raise UsageError(shown)
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in corner):
+            raise UsageError(shown)
+        corners.append((float(corner[0]), float(corner[1])))
+    return tuple(corners)
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """Parts of a camera's view that must not be looked at: blacked out before anything else sees a frame.
+
+    Attributes:
+        ignore: per camera its polygons; a camera may be named once.
+    """
+
+    ignore: tuple[tuple[str, tuple[Polygon, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        checked = tuple((str(name), tuple(check_polygon(p) for p in polygons)) for name, polygons in self.ignore)
+        object.__setattr__(self, "ignore", tuple(entry for entry in checked if entry[1]))
+
+    def of(self, camera: str | None) -> tuple[Polygon, ...]:
+        """The polygons of a camera."""
+        return next((polygons for name, polygons in self.ignore if name == camera), ())
+
+
 class ScanOptions(TypedDict, total=False):
     """Every single setting by name, for ``maskbatch.scan(..., workers=2)``; what each means stands in its group."""
 
@@ -261,6 +301,7 @@ class ScanOptions(TypedDict, total=False):
     track: bool
     hash: bool
     skip_duplicates: bool
+    ignore: tuple[tuple[str, tuple[Polygon, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +314,14 @@ class ScanConfig:
     execution: Execution = field(default_factory=Execution)
     capture: CaptureMetadata = field(default_factory=CaptureMetadata)
     outputs: OutputOptions = field(default_factory=OutputOptions)
+    areas: Areas = field(default_factory=Areas)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if self.areas.ignore and self.outputs.draws:
+            raise UsageError(
+                "--annotate and --crops would show what the cameras' ignore areas hide; leave out one of the two"
+            )
 
     def row_settings(self) -> dict[str, Any]:
         """The settings that decide what is in the rows: flat, JSON-ready, for the run's key and the metadata of its files."""
@@ -281,7 +330,16 @@ class ScanConfig:
             "sampling": dataclasses.asdict(self.sampling),
             "limits": dataclasses.asdict(self.limits),
         }
+        if self.areas.ignore:  # which areas are a file's depends on its camera too, so what decides that counts then
+            groups["areas"] = {"ignore": dataclasses.asdict(self.areas)["ignore"], **self._camera_settings()}
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+    def _camera_settings(self) -> dict[str, Any]:
+        capture = self.capture
+        manifest = None
+        if capture.manifest is not None and capture.manifest.is_file():
+            manifest = hashlib.sha256(capture.manifest.read_bytes()).hexdigest()
+        return {"camera": capture.camera, "time_pattern": capture.time_pattern, "manifest": manifest}
 
     def with_options(self, **options: Unpack[ScanOptions]) -> ScanConfig:
         """The same with some settings changed, each named as in its group (``workers=2, every_s=5, detector="yunet"``).

@@ -42,6 +42,7 @@ InputErrorCode = Literal[
     "crashed",  # the decoder took its worker process down
     "hung",  # no answer within --timeout
     "out_of_memory",
+    "gap",  # a camera was not seen, or nobody watched (`maskbatch watch`)
     "internal",  # a defect of maskbatch itself, recorded so that the run goes on
 ]
 INPUT_ERROR_CODES: tuple[str, ...] = get_args(InputErrorCode)

@@ -20,7 +20,7 @@ FLOORS = [
     {"sources", "detect", "classify", "jobs"},
     {"results"},
     {"draw", "pipeline"},
-    {"scanning", "evaluate", "report", "review"},
+    {"scanning", "live", "evaluate", "report", "review"},
     {"formats"},
     {"diagnose"},
     {"cli"},

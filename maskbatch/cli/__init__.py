@@ -13,6 +13,7 @@ import typer
 
 COMMANDS = (
     "scan",
+    "watch",
     "status",
     "summary",
     "report",

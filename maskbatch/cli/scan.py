@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE, Execution, Limits, Sampling
+from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE, Areas, Execution, Limits, Sampling
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
@@ -139,6 +140,13 @@ def scan(
         Path | None,
         typer.Option(help="CSV with path,camera,start_time; overrides all of the above.", rich_help_panel=WHEN),
     ] = None,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(
+            help="File cameras.toml, as for watch: black out each camera's ignore areas before detection.",
+            rich_help_panel=WHEN,
+        ),
+    ] = None,
     annotate: Annotated[
         Path | None,
         typer.Option(help="Write images and videos with boxes, labels and confidences here.", rich_help_panel=PICTURES),
@@ -236,6 +244,18 @@ def scan(
     follow: Annotated[
         bool, typer.Option("--follow", "-L", help="Enter linked folders too.", rich_help_panel=OUTPUT)
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on: scan files as they arrive and are finished, keep the result current, until stopped.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    settle: Annotated[
+        str,
+        typer.Option(help="With --watch, time that a new file must stand still.", rich_help_panel=OUTPUT),
+    ] = "5s",
     sniff: Annotated[
         bool,
         typer.Option(
@@ -306,8 +326,8 @@ def scan(
     from maskbatch import config as c
     from maskbatch.cli.reporters import make_reporter
     from maskbatch.cli.settings_file import settings_in_use
-    from maskbatch.cli.values import sampling_from
-    from maskbatch.errors import EXIT_INTERRUPTED
+    from maskbatch.cli.values import sampling_from, seconds
+    from maskbatch.errors import EXIT_INTERRUPTED, UsageError
     from maskbatch.scanning.run import scan as run_scan
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -329,8 +349,24 @@ def scan(
         ),
         capture=c.CaptureMetadata(camera, time_pattern, start_time, timezone, manifest),
         outputs=c.OutputOptions(annotate, crops, redact, boxes, track, hash_inputs, skip_duplicates),
+        areas=_areas(cameras),
     )
     settings = settings_in_use()
+    if watch:
+        if dry_run or limit is not None:
+            raise UsageError("--watch goes on until it is stopped; leave out --dry-run and --limit")
+        options: dict[str, Any] = {
+            "settle_s": seconds(settle, "--settle"),
+            "overwrite": overwrite,
+            "restart": restart,
+            "follow": follow,
+            "sniff": sniff,
+            "config": config,
+            "since": since,
+            "settings_file": settings.as_dict() if settings is not None else None,
+        }
+        _follow(paths, out, options, quiet=quiet, after=_reporting(out, report, timezone))
+        return
     reporter = make_reporter("none" if quiet else progress)
     try:
         summary = run_scan(
@@ -351,9 +387,7 @@ def scan(
         typer.echo(INTERRUPTED, err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if report is not None and not dry_run:
-        from maskbatch.report.make import ReportOptions, write_report
-
-        write_report(out, report, options=ReportOptions(timezone))
+        _report(out, report, timezone)
         summary.outputs["report"] = str(report)
     if json_summary:
         import json
@@ -362,6 +396,49 @@ def scan(
     elif not quiet:
         _print(summary, config)
     raise typer.Exit(summary.exit_code)
+
+
+def _report(out: str, report: Path, timezone: str) -> None:
+    from maskbatch.report.make import ReportOptions, write_report
+
+    write_report(out, report, options=ReportOptions(timezone))
+
+
+def _reporting(out: str, report: Path | None, timezone: str) -> Callable[[], None] | None:
+    return None if report is None else lambda: _report(out, report, timezone)
+
+
+def _areas(cameras: Path | None) -> Areas:
+    """The areas of a file of cameras."""
+    if cameras is None:
+        return Areas()
+    from maskbatch.sources.live.cameras import read_cameras
+
+    return Areas(tuple((camera.name, camera.ignore) for camera in read_cameras(cameras, addresses=False)))
+
+
+def _follow(
+    paths: list[str], out: str, options: dict[str, Any], *, quiet: bool, after: Callable[[], None] | None
+) -> None:
+    """``--watch``: a line per pass."""
+    import threading
+
+    from maskbatch.errors import EXIT_INTERRUPTED
+    from maskbatch.scanning.follow import follow_folders
+
+    if not quiet:
+        typer.echo(f"following {', '.join(paths)}; stop with Ctrl-C", err=True)
+    try:
+        for summary in follow_folders(paths, out, threading.Event(), **options):
+            if after is not None:
+                after()
+            if not quiet:
+                failed = summary.status.get("error", 0) + summary.status.get("partial", 0)
+                more = f", {failed} failed or partial" if failed else ""
+                typer.echo(f"{summary.inputs:,} inputs, {summary.pieces:,} new, {summary.faces:,} faces{more}")
+    except KeyboardInterrupt:
+        typer.echo(INTERRUPTED, err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _start_workers_early(workers: int) -> None:

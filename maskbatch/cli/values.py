@@ -8,7 +8,7 @@ from typing import Literal
 from maskbatch.config import Sampling
 from maskbatch.errors import UsageError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(text: str, option: str) -> float:

@@ -6,10 +6,7 @@ thread, since its frames depend on each other. Each event carries the index of i
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -20,15 +17,16 @@ from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
+from maskbatch.sources.areas import hidden
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.sources.images.dhash import dhash
+from maskbatch.sources.videos.memory import release_decoders
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.storage.opener import open_binary, read_bytes
 from maskbatch.types import Frame, Piece, PieceResult, Problem, ProgressCallback, WorkUnit, as_problem
 
 HASH_BLOCK = 1 << 20
 DEFAULT_PREFETCH_MB = 16
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc alone has it
 
 
 STRONGLY_SHRUNK = 6.0
@@ -114,10 +112,7 @@ class Decoder:
             yield Decoded(index, None), 0
         for index, piece in videos:
             yield from self._video(index, piece)
-            # PyAV's containers, streams and codecs refer to each other: without this a decoder's frames (27 MB at 720p) stay
-            # for every piece until Python collects by itself, seldom.
-            gc.collect()
-            _return_freed_memory()
+            release_decoders()
 
     def _pictures(self, images: list[tuple[int, Piece]], threads: int) -> Iterator[tuple[int, Frame | None]]:
         if threads == 1:
@@ -159,6 +154,7 @@ class Decoder:
             shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
             if shrunk > STRONGLY_SHRUNK:
                 result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))
+            frame = hidden(frame, self._config.areas.of(piece.source.camera))
         except Exception as error:
             result.note(as_problem(error))
             result.frames_failed = 1
@@ -174,12 +170,14 @@ class Decoder:
 
         started = time.thread_time()
         config = self._config
+        areas = config.areas.of(piece.source.camera)
         try:
             if config.outputs.hash and piece.part == 0:
                 result.sha256 = _hash_file(piece.source.path, tick)
             with VideoReader(piece, config.sampling, config.limits, self._cover, tick) as reader:
                 try:
-                    for frame in reader:
+                    for seen in reader:
+                        frame = hidden(seen, areas)
                         result.decode_s += time.thread_time() - started
                         yield Decoded(index, frame), frame.image.nbytes + frame.width * frame.height * 3 // 2
                         started = time.thread_time()
@@ -189,12 +187,6 @@ class Decoder:
             result.note(as_problem(error))
         result.decode_s += time.thread_time() - started
         yield Decoded(index, None), 0
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory to the system: glibc would keep one decoder's frames beside the next one's (200 MB at 1080p)."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
 
 
 def _hash_file(path: str, tick: Callable[[], None]) -> str:

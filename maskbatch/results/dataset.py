@@ -21,7 +21,7 @@ import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -103,14 +103,24 @@ class DatasetWriter:
 
     def manifest(self) -> bytes:
         """The manifest of all files that were written."""
+        return self.manifest_of(self.files)
+
+    def manifest_of(self, files: Sequence[dict[str, Any]], **more: Any) -> bytes:
+        """The manifest of these files, with more entries beside them."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "partitioning": ["camera", "date"],
-            "rows": sum(entry["rows"] for entry in self.files),
-            "files": sorted(self.files, key=lambda entry: str(entry["path"])),
+            "rows": sum(entry["rows"] for entry in files),
+            "files": sorted(files, key=lambda entry: str(entry["path"])),
+            **more,
         }
         metadata = {**(self._schema.metadata or {}), FILES_KEY: json.dumps(content).encode()}
         return _parquet(self._schema.with_metadata(metadata), self._schema.empty_table())
+
+    def write_file(self, name: str, table: pa.Table) -> dict[str, Any]:
+        """Write rows (without `camera`) under a name; the file's entry of the manifest."""
+        self._write(name, table)
+        return self.files[-1]
 
     def _flush(self, partition: Partition, count: int) -> None:
         table = pa.concat_tables(self._held.pop(partition))

@@ -170,6 +170,10 @@ class _Tracker:
         return result
 
 
+OnlineTracker = _Tracker
+"""The same for frames that come one by one; `times` then only tells the step between two samples."""
+
+
 @dataclass(slots=True)
 class _Person:
     """What is known of one track so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ class ScanRequest:
         sniff: look into files whose extension says nothing.
         since: POSIX seconds; older inputs are left out.
         settings_file: what is recorded of the file that settings came from.
+        accept: of what is found, only these are inputs; None = all.
     """
 
     paths: tuple[str, ...]
@@ -50,6 +51,7 @@ class ScanRequest:
     sniff: bool = False
     since: float | None = None
     settings_file: Mapping[str, Any] | None = None
+    accept: Callable[[Source], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

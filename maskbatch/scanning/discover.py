@@ -48,7 +48,8 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
     for option, folder in (("--annotate", outputs.annotate), ("--crops", outputs.crops)):
         if folder is not None:
             check_output_folder(folder, found.roots.values(), option)
-    sources = [rules.apply(source) for source in found.sources]
+    accept = request.accept or (lambda _source: True)
+    sources = [rules.apply(source) for source in found.sources if accept(source)]
     named_in_vain = rules.unused()
     if request.since is not None:
         newer = [source for source in sources if is_since(source, request.since)]

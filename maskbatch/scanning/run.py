@@ -6,7 +6,7 @@ import datetime as dt
 import glob
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 from maskbatch.config import ScanConfig, ScanOptions
@@ -24,6 +24,7 @@ from maskbatch.scanning.progress import Reporter, SilentReporter
 from maskbatch.scanning.summary import ScanSummary
 from maskbatch.sources.capture_metadata import capture_zone
 from maskbatch.sources.since import since_time
+from maskbatch.types import Source
 
 
 def scan(
@@ -39,6 +40,7 @@ def scan(
     sniff: bool = False,
     since: str | float | dt.datetime | None = None,
     settings_file: Mapping[str, Any] | None = None,
+    accept: Callable[[Source], bool] | None = None,
     reporter: Reporter | None = None,
     **options: Unpack[ScanOptions],
 ) -> ScanSummary:
@@ -62,6 +64,7 @@ def scan(
         since: leave out inputs whose capture began before this (ISO 8601, POSIX seconds, a `datetime`, or how long ago: ``7d``);
             where the time of capture is in neither name nor manifest, the time of the last change of the file counts.
         settings_file: recorded in the run file as the origin of the settings (path, checksum, values).
+        accept: of what is found, only the sources for which this is true are inputs.
         reporter: told of the progress.
         options: single settings by name (`maskbatch.ScanOptions`), e.g. ``workers=1``; they win over `config`.
 
@@ -90,6 +93,7 @@ def scan(
             sniff=sniff,
             since=None if since is None else since_time(since, capture_zone(settings.capture.timezone)),
             settings_file=settings_file,
+            accept=accept,
         )
         return _scan(request, reporter)
     finally:

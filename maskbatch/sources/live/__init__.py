@@ -1,0 +1,1 @@
+"""Cameras and other streams that have no end, and folders that are still being filled."""
