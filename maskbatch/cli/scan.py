@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 class ScanCommand(TyperCommand):
     """Reads ``--redact eyes`` and ``--redact=eyes`` as ``--redact --redact-part eyes``; a folder of that name is ``./eyes``."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Command.parse_args`."""
         return super().parse_args(ctx, with_redacted_part(args))
 

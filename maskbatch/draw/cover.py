@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +227,7 @@ class _Spans:
         return Cover(since, until, first.astype(np.int32), second.astype(np.int32), low, high, boxes, points)
 
 
-def _speed(at: npt.NDArray[np.float64], centres: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _speed(at: npt.NDArray[np.float64], centres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Pixels per second at the beginning of a track, away from it, over its first fifth of a second or so."""
     if len(at) < 2:
         return np.zeros(2, np.float32)

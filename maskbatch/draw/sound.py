@@ -22,6 +22,12 @@ _LONGEST_SILENCE_S = 600
 """A longer gap in the sound is not filled: its time stamps are taken to be wrong, and the sound ends there."""
 
 
+def _is_carried(codec: Any) -> bool:
+    """Whether MP4 can hold the sound as it is; the muxer refuses MPEG-2.5's low sampling rates."""
+    name = codec.codec.canonical_name
+    return name in _CARRIED_BY_MP4 and not (name == "mp3" and codec.sample_rate < 16_000)
+
+
 @dataclass(slots=True)
 class Clock:
     """From the source's time to the copy's: the same, but from 0 on where the source's starts later or before 0."""
@@ -40,7 +46,7 @@ class Sound:
         self._into = into
         self._from = stream
         self._clock = clock
-        self._copied = stream.codec_context.codec.canonical_name in _CARRIED_BY_MP4
+        self._copied = _is_carried(stream.codec_context)
         self._target = (
             into.add_stream_from_template(stream)
             if self._copied
@@ -77,7 +83,8 @@ class Sound:
             if begins >= time_s:
                 self._held = packet
                 return
-            if begins > -1:  # sound long before the first image belongs to a part that is not written
+            ends = begins + (packet.duration or 0) * packet.time_base
+            if begins > -1 or ends > 0:  # sound long before the first image belongs to a part that is not written
                 self._write(packet)
 
     def finish(self) -> None:
