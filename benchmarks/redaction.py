@@ -25,11 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 import maskbatch
-from maskbatch.config import Limits, ModelSettings, Sampling
+from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
 from maskbatch.runtime import resolve_device
-from maskbatch.sources.videos.reader import VideoReader
-from maskbatch.types import Piece, Source
 
 Image = npt.NDArray[np.uint8]
 
@@ -145,10 +143,10 @@ def judges(shared: Path) -> dict[str, Any]:
 
 
 def frames(path: Path) -> Iterator[Image]:
-    """Every frame, in full."""
-    with VideoReader(Piece(Source(str(path), path.name, "video"), 0, 1), Sampling("all"), Limits(), 1 << 20) as reader:
-        for frame in reader:
-            yield frame.image
+    """Every frame, in full, as a plain decoder gives it."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(container.streams.video[0]):
+            yield frame.to_ndarray(format="bgr24")
 
 
 def detail_left(source: Image, output: Image, box: npt.NDArray[Any]) -> float:

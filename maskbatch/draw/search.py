@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from maskbatch.config import Limits, ModelSettings, Sampling
-from maskbatch.detect.base import Detector
 from maskbatch.draw.cover import HOLD_S, Cover, Looks
 from maskbatch.draw.images import by_frame
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.types import Detections, Floats, Frame, Piece, Source
+
+if TYPE_CHECKING:
+    from maskbatch.detect.base import Detector
 
 MIN_SCORE = 0.15
 """Detector score from which something is hidden; the scan asks for more before it counts a face."""

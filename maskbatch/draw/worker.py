@@ -12,24 +12,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maskbatch.config import ScanConfig
-from maskbatch.detect import make_detector
-from maskbatch.detect.base import Detector
 from maskbatch.draw.crop_writer import write_crops
 from maskbatch.draw.faces import Style
 from maskbatch.draw.images import COLUMNS, annotate_image
 from maskbatch.draw.search import redaction_settings, search_faces
 from maskbatch.draw.videos import annotate_video
-from maskbatch.runtime import Device, resolve_device
 from maskbatch.runtime.opencv import OneOpenCVThread
 from maskbatch.storage.opener import is_url, open_binary
 from maskbatch.tasks import Task
 from maskbatch.types import Piece, PieceResult, ProgressCallback, UnitRows, WorkUnit, as_problem
+
+if TYPE_CHECKING:
+    from maskbatch.detect.base import Detector
+    from maskbatch.runtime import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,10 @@ class DrawWorker:
     def _searcher(self) -> Detector:
         """The detector, loaded when the first video is to be redacted."""
         if self._detector is None:
+            # Most drawing needs no model, and its workers start faster without ONNX Runtime.
+            from maskbatch.detect import make_detector
+            from maskbatch.runtime import resolve_device
+
             config = self._config
             device = self._devices[0] if self._devices else resolve_device("cpu")
             models = redaction_settings(config.models, config.outputs.redact_size)
