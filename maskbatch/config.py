@@ -21,10 +21,12 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 SamplingMode = Literal["every", "keyframes", "all"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Gate = Literal["none", "motion"]
+RedactedPart = Literal["faces", "eyes"]
 
 DETECTOR = MASK.detector
 CLASSIFIER = MASK.classifier
 DET_SIZE = 640
+REDACT_SIZE = 1280
 MIN_SCORE = 0.4
 """Detector score from which a scan keeps a face, unless another is given; an evaluation "as in a scan" uses the same."""
 STRIDE = 32
@@ -191,7 +193,11 @@ class OutputOptions:
     Attributes:
         annotate: folder for images and videos with boxes drawn.
         crops: folder for face crops by label.
-        redact: faces are blurred in everything that is drawn or cropped.
+        redact: faces are hidden in everything that is drawn or cropped; ``"eyes"`` or ``"faces"`` is True with this `redact_part`.
+        redact_part: what of a face is hidden: all of it (blurred), or the eyes (a bar).
+        redact_every_s: videos that are redacted are searched once in this many seconds; 0 is every frame.
+        redact_size: long side of the detector's input in that search, a multiple of 32; never less than `det_size`.
+        mute: annotated videos have no sound.
         boxes: boxes and labels are drawn (off only together with `redact`).
         track: tracks of persons within each video.
         hash: SHA-256 of every input's bytes.
@@ -200,11 +206,15 @@ class OutputOptions:
 
     annotate: Path | None = None
     crops: Path | None = None
-    redact: bool = False
+    redact: bool | RedactedPart = False
     boxes: bool = True
     track: bool = False
     hash: bool = False
     skip_duplicates: bool = False
+    redact_part: RedactedPart = "faces"
+    redact_every_s: float = 0.0
+    redact_size: int = REDACT_SIZE
+    mute: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError. Folders may be given as strings."""
@@ -212,6 +222,17 @@ class OutputOptions:
             folder = getattr(self, name)
             if folder is not None and not isinstance(folder, Path):
                 object.__setattr__(self, name, Path(folder))
+        if isinstance(self.redact, str):
+            _check_choice("redact (--redact)", self.redact, RedactedPart)
+            object.__setattr__(self, "redact_part", self.redact)
+            object.__setattr__(self, "redact", True)
+        _check_choice("redact_part (--redact-part)", self.redact_part, RedactedPart)
+        _check_range("redact_every_s (--redact-every)", self.redact_every_s, 0.0, 60.0)
+        _check_range("redact_size (--redact-size)", self.redact_size, STRIDE, 4096)
+        if self.redact_size % STRIDE:
+            raise UsageError(f"redact_size (--redact-size) must be a multiple of {STRIDE}, not {self.redact_size}")
+        if self.mute and self.annotate is None:
+            raise UsageError("--mute needs --annotate DIR: no other output has sound")
         if not self.boxes and not self.redact:
             raise UsageError("--no-boxes leaves nothing to draw; use it together with --redact")
         if self.redact and not self.draws:
@@ -296,7 +317,11 @@ class ScanOptions(TypedDict, total=False):
     manifest: Path | None
     annotate: Path | str | None
     crops: Path | str | None
-    redact: bool
+    redact: bool | RedactedPart
+    redact_part: RedactedPart
+    redact_every_s: float
+    redact_size: int
+    mute: bool
     boxes: bool
     track: bool
     hash: bool

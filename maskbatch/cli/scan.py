@@ -7,11 +7,23 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
 
 import typer
+from typer.core import TyperCommand
 
-from maskbatch.config import CLASSIFIER, DET_SIZE, DETECTOR, MIN_SCORE, Areas, Execution, Limits, Sampling
+from maskbatch.config import (
+    CLASSIFIER,
+    DET_SIZE,
+    DETECTOR,
+    MIN_SCORE,
+    REDACT_SIZE,
+    Areas,
+    Execution,
+    Limits,
+    RedactedPart,
+    Sampling,
+)
 
 if TYPE_CHECKING:
     from maskbatch.config import ScanConfig
@@ -32,7 +44,36 @@ INTERRUPTED = "interrupted; the same command continues where it stopped"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("scan", short_help="Find every face in images and videos; write one table.", no_args_is_help=True)(scan)
+    app.command(
+        "scan",
+        cls=ScanCommand,
+        short_help="Find every face in images and videos; write one table.",
+        no_args_is_help=True,
+    )(scan)
+
+
+class ScanCommand(TyperCommand):
+    """Reads ``--redact eyes`` and ``--redact=eyes`` as ``--redact --redact-part eyes``; a folder of that name is ``./eyes``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`."""
+        return super().parse_args(ctx, with_redacted_part(args))
+
+
+def with_redacted_part(args: list[str]) -> list[str]:
+    """The arguments with the value of ``--redact`` as an option of its own."""
+    parts = get_args(RedactedPart)
+    found: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return [*found, *args[index:]]
+        if word.startswith("--redact="):
+            found += ["--redact", "--redact-part", word.removeprefix("--redact=")]
+        elif word in parts and index and args[index - 1] == "--redact":
+            found += ["--redact-part", word]
+        else:
+            found.append(word)
+    return found
 
 
 def scan(
@@ -155,7 +196,39 @@ def scan(
         Path | None, typer.Option(help="Write every face here, in a folder per label.", rich_help_panel=PICTURES)
     ] = None,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Blur every detected face in what is written.", rich_help_panel=PICTURES)
+        bool,
+        typer.Option(
+            "--redact",
+            help="Blur every detected face in what is written; --redact eyes covers the eyes only.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = False,
+    redact_part: Annotated[
+        Literal["faces", "eyes"],
+        typer.Option(
+            help="What --redact hides: the face, or the eyes, so that nose and mouth can be judged.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = "faces",
+    redact_every: Annotated[
+        str | None,
+        typer.Option(
+            help="In videos, let --redact search for faces once per interval, e.g. 200ms. [default: every frame]",
+            show_default=False,
+            rich_help_panel=PICTURES,
+        ),
+    ] = None,
+    redact_size: Annotated[
+        int,
+        typer.Option(
+            min=64,
+            max=4096,
+            help="Long side of the detector's input in that search (multiple of 32).",
+            rich_help_panel=PICTURES,
+        ),
+    ] = REDACT_SIZE,
+    mute: Annotated[
+        bool, typer.Option("--mute", help="Write annotated videos without sound.", rich_help_panel=PICTURES)
     ] = False,
     boxes: Annotated[
         bool, typer.Option("--boxes/--no-boxes", help="Draw boxes and labels.", rich_help_panel=PICTURES)
@@ -348,7 +421,19 @@ def scan(
             ray_address=ray_address,
         ),
         capture=c.CaptureMetadata(camera, time_pattern, start_time, timezone, manifest),
-        outputs=c.OutputOptions(annotate, crops, redact, boxes, track, hash_inputs, skip_duplicates),
+        outputs=c.OutputOptions(
+            annotate,
+            crops,
+            redact,
+            boxes,
+            track,
+            hash_inputs,
+            skip_duplicates,
+            redact_part=redact_part,
+            redact_every_s=seconds(redact_every, "--redact-every") if redact_every else 0.0,
+            redact_size=redact_size,
+            mute=mute,
+        ),
         areas=_areas(cameras),
     )
     settings = settings_in_use()

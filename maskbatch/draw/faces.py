@@ -5,7 +5,7 @@ How each label looks, its task says (`maskbatch.tasks`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskbatch.config import RedactedPart
+from maskbatch.draw.cover import Area
+from maskbatch.draw.eyes import cover_eyes
 from maskbatch.tasks import MASK, Look, Task
 from maskbatch.types import Image
 
@@ -26,12 +29,16 @@ class Style:
     Attributes:
         boxes: boxes, labels and confidences are drawn.
         redact: every face is made permanently unrecognisable, before anything is drawn.
+        part: what of a face redaction hides: all of it, or the eyes.
+        mute: videos are written without their sound.
         quality: of the JPEG files that are written, 1 to 100.
         task: how each label looks.
     """
 
     boxes: bool = True
     redact: bool = False
+    part: RedactedPart = "faces"
+    mute: bool = False
     quality: int = 92
     task: Task = MASK
 
@@ -47,33 +54,53 @@ class Face:
     label: str
     confidence: float
     track: int | None = None
+    landmarks: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Face:
         """From a row of the results as a mapping."""
         x1, y1, x2, y2 = (float(row[name]) for name in ("x1", "y1", "x2", "y2"))
-        return cls(x1, y1, x2, y2, str(row["label"]), float(row["confidence"]), row.get("track"))
+        points = row.get("landmarks")
+        return cls(
+            x1,
+            y1,
+            x2,
+            y2,
+            str(row["label"]),
+            float(row["confidence"]),
+            row.get("track"),
+            None if points is None else tuple(points),
+        )
 
 
 _BLACK = (0, 0, 0)
 
 
-def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Sequence[Box] = ()) -> None:
+def show_faces(image: Image, faces: Sequence[Face], style: Style, redacted: Iterable[Area] = ()) -> None:
     """Draw on an image, in place.
 
     Args:
         image: H×W×3 uint8, BGR, contiguous and writable.
         faces: what is drawn, the most important first (labels of later faces give way).
-        style: what is drawn, and whether faces are blurred.
-        redacted: with `style.redact`, rectangles to blur besides the faces.
+        style: what is drawn, and whether faces are hidden.
+        redacted: with `style.redact`, what to hide besides the faces.
     """
     if style.redact:
         for face in faces:
-            redact(image, (face.x1, face.y1, face.x2, face.y2))
-        for box in redacted:
-            redact(image, box)
+            points = None if face.landmarks is None else np.array(face.landmarks, np.float32).reshape(5, 2)
+            _hide(image, Area((face.x1, face.y1, face.x2, face.y2), 0.0, points), style.part)
+        for area in redacted:
+            _hide(image, area, style.part)
     if style.boxes:
         _draw_boxes(image, faces, style.task)
+
+
+def _hide(image: Image, area: Area, part: RedactedPart) -> None:
+    if part == "eyes":
+        cover_eyes(image, area.box, area.landmarks, area.margin)
+        return
+    x1, y1, x2, y2 = area.box
+    redact(image, (x1 - area.margin, y1 - area.margin, x2 + area.margin, y2 + area.margin))
 
 
 # A face is at most this many averaged cells wide after redaction: too few to recognise anyone, or to compute a face back.

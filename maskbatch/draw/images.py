@@ -20,7 +20,7 @@ from maskbatch.storage.atomic import write_bytes
 from maskbatch.storage.opener import read_bytes
 from maskbatch.types import Image, Source
 
-COLUMNS = ("frame", "time_s", "face", "x1", "y1", "x2", "y2", "label", "confidence", "track")
+COLUMNS = ("frame", "time_s", "face", "x1", "y1", "x2", "y2", "label", "confidence", "track", "landmarks")
 """The columns of the results that drawing needs; others may be left out of the tables."""
 
 _KEEPS_ITS_ENDING = (".jpg", ".jpeg", ".png")

@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +21,16 @@ from maskbatch.config import ScanConfig
 from maskbatch.draw.crop_writer import write_crops
 from maskbatch.draw.faces import Style
 from maskbatch.draw.images import COLUMNS, annotate_image
+from maskbatch.draw.search import redaction_settings, search_faces
 from maskbatch.draw.videos import annotate_video
 from maskbatch.runtime.opencv import OneOpenCVThread
 from maskbatch.storage.opener import is_url, open_binary
 from maskbatch.tasks import Task
 from maskbatch.types import Piece, PieceResult, ProgressCallback, UnitRows, WorkUnit, as_problem
+
+if TYPE_CHECKING:
+    from maskbatch.detect.base import Detector
+    from maskbatch.runtime import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,18 @@ class DrawWorkerSpec:
         config: what to draw, and how videos are read.
         task: how labels look.
         results: path or URL of the rows, in one file in the order of the sources.
+        devices: on which videos that are redacted are searched; the CPU where there is none.
     """
 
     config: ScanConfig
     task: Task
     results: str
+    devices: tuple[Device, ...] = ()
 
     @property
     def gpus(self) -> int:
-        """None: nothing is inferred here."""
-        return 0
+        """See `WorkerSpec.gpus`; none where nothing is inferred."""
+        return len(self.devices) if self.devices and self.devices[0].is_gpu else 0
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -69,8 +76,8 @@ class DrawWorkerSpec:
         return tuple(os.fspath(folder) for folder in (outputs.annotate, outputs.crops) if folder is not None)
 
     def for_worker(self, number: int) -> DrawWorkerSpec:
-        """All workers are alike."""
-        return self
+        """See `ScanWorkerSpec.for_worker`."""
+        return replace(self, devices=(self.devices[number % len(self.devices)],)) if self.devices else self
 
     def open(self) -> DrawWorker:
         """Open the rows; raises OSError or InputError where they cannot be read."""
@@ -83,7 +90,15 @@ class DrawWorker:
     def __init__(self, spec: DrawWorkerSpec) -> None:
         self._config = spec.config
         outputs = spec.config.outputs
-        self._style = Style(boxes=outputs.boxes, redact=outputs.redact, task=spec.task)
+        self._style = Style(
+            boxes=outputs.boxes,
+            redact=bool(outputs.redact),
+            part=outputs.redact_part,
+            mute=outputs.mute,
+            task=spec.task,
+        )
+        self._devices = spec.devices
+        self._detector: Detector | None = None
         self._rows = RowFile(spec.results)
         self._threads = OneOpenCVThread()
 
@@ -113,16 +128,40 @@ class DrawWorker:
     def _draw(self, piece: DrawPiece, tick: Callable[[], None]) -> None:
         source, config = piece.source, self._config
         rows = self._rows.read(piece.first_row, piece.rows)
-        outputs = config.outputs
+        outputs, limits, style = config.outputs, config.limits, self._style
+        sampling, drawn_as = config.sampling, piece.drawn_as
+        cover = None
+        if style.redact and source.media == "video" and (outputs.annotate is not None or len(rows)):
+            cover = search_faces(
+                source,
+                self._searcher(),
+                rows,
+                sampling,
+                limits,
+                outputs.redact_every_s,
+                tick,
+                landmarks=style.part == "eyes",
+            )
         if outputs.annotate is not None:
             if source.media == "image":
-                annotate_image(source, rows, outputs.annotate, self._style, config.limits, piece.drawn_as)
+                annotate_image(source, rows, outputs.annotate, style, limits, drawn_as)
             else:
-                annotate_video(
-                    source, rows, outputs.annotate, config.sampling, self._style, config.limits, tick, piece.drawn_as
-                )
+                annotate_video(source, rows, outputs.annotate, sampling, style, limits, tick, drawn_as, cover)
         if outputs.crops is not None and len(rows):
-            write_crops(source, rows, outputs.crops, self._style, config.sampling, config.limits, tick, piece.drawn_as)
+            write_crops(source, rows, outputs.crops, style, sampling, limits, tick, drawn_as, cover)
+
+    def _searcher(self) -> Detector:
+        """The detector, loaded when the first video is to be redacted."""
+        if self._detector is None:
+            # Most drawing needs no model, and its workers start faster without ONNX Runtime.
+            from maskbatch.detect import make_detector
+            from maskbatch.runtime import resolve_device
+
+            config = self._config
+            device = self._devices[0] if self._devices else resolve_device("cpu")
+            models = redaction_settings(config.models, config.outputs.redact_size)
+            self._detector = make_detector(models, device, config.execution.batch_size)
+        return self._detector
 
 
 class RowFile:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from maskbatch.classify.crops import face_squares
+from maskbatch.draw.eyes import cover_eyes
 from maskbatch.draw.images import encode_picture, square_crop
 from maskbatch.draw.originals import Originals
 from maskbatch.errors import InputError, MaskbatchError
@@ -113,7 +114,7 @@ def _picture(originals: Originals, row: dict[str, Any]) -> Image | None:
 def _cut(image: Image, row: dict[str, Any], redact: bool) -> bytes:
     box = np.array([[row[name] for name in ("x1", "y1", "x2", "y2")]], np.float32)
     if redact:
-        cover_eyes(image, row)
+        cover_eyes(image, [row[name] for name in ("x1", "y1", "x2", "y2")], row["landmarks"])
         x1, y1, x2, y2 = np.clip(box[0], 0, [image.shape[1], image.shape[0]] * 2).round().astype(int).tolist()
         crop = np.ascontiguousarray(image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
     else:
@@ -125,27 +126,3 @@ def _cut(image: Image, row: dict[str, Any], redact: bool) -> bytes:
     return encode_picture(
         np.ascontiguousarray(cv2.resize(crop, size, interpolation=method), np.uint8), ".jpg", _QUALITY
     )
-
-
-def cover_eyes(image: Image, row: dict[str, Any]) -> None:
-    """Paint a bar over the eyes, in place; over the upper half of the face where the landmarks do not tell.
-
-    It is mitigation, not anonymity: hair, ears, skin and place remain.
-    """
-    width, height = row["x2"] - row["x1"], row["y2"] - row["y1"]
-    points = None if row["landmarks"] is None else np.array(row["landmarks"], float).reshape(5, 2)
-    inside = points is not None and bool(
-        np.all((points[:2] >= [row["x1"], row["y1"]]) & (points[:2] <= [row["x2"], row["y2"]]))
-    )
-    apart = 0.0 if points is None else float(np.hypot(*(points[1] - points[0])))
-    if points is None or not inside or apart < 0.15 * width:
-        corners = [(row["x1"], row["y1"]), (row["x2"], row["y1"] + 0.5 * height)]
-        (x1, y1), (x2, y2) = ((round(x), round(y)) for x, y in corners)
-        cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 0), -1)
-        return
-    along = (points[1] - points[0]) / apart
-    across = np.array([-along[1], along[0]]) * max(0.4 * apart, 0.12 * height)
-    reach = along * max(0.7 * apart, 0.15 * width)
-    ends = points[0] - reach, points[1] + reach
-    corners_ = np.array([ends[0] - across, ends[1] - across, ends[1] + across, ends[0] + across])
-    cv2.fillPoly(image, [corners_.round().astype(np.int32)], (0, 0, 0))

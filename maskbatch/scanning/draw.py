@@ -32,6 +32,8 @@ from maskbatch.types import Receipt, Source
 
 FOLDER = "draw"
 MAX_NOTES = 5
+VERSION = 2
+"""Raised where what is drawn must be drawn again: 2 since redaction looks at every frame."""
 
 SourceKey = tuple[str, str]
 
@@ -82,7 +84,11 @@ def draw_key(run: Run) -> RunKey:
     shown = {
         "draw.annotate": None if outputs.annotate is None else os.path.realpath(outputs.annotate),
         "draw.crops": None if outputs.crops is None else os.path.realpath(outputs.crops),
-        "draw.redact": outputs.redact,
+        "draw.redact": outputs.redact_part if outputs.redact else None,
+        "draw.redact_every_s": outputs.redact_every_s,
+        "draw.redact_size": outputs.redact_size,
+        "draw.mute": outputs.mute,
+        "draw.version": VERSION,
         "draw.boxes": outputs.boxes,
         "draw.track": outputs.track,
     }
@@ -103,13 +109,16 @@ def _draw(run: Run, pieces: list[DrawPiece], ledger: Ledger, key: RunKey, work: 
         state.moved += signs
         run.reporter.progress(state)
 
-    execution = _execution(run)
+    searches = run.config.outputs.redact and any(piece.source.media == "video" for piece in pieces)
+    spec = DrawWorkerSpec(
+        _with_absolute_folders(run.config), run.task, run.rows_path, devices=run.devices if searches else ()
+    )
+    execution = run.config.execution if searches else _execution(run)
     executor = make_executor(execution.executor)
-    workers = executor.workers(execution, 0)
+    workers = executor.workers(execution, spec.gpus)
     backlog = Backlog(pieces, key.text, workers, execution.unit_images)
     scheduler = Scheduler(backlog, ledger, key.text, {}, on_receipt, run.note, on_moved)
     run.reporter.progress(state)
-    spec = DrawWorkerSpec(_with_absolute_folders(run.config), run.task, run.rows_path)
     executor.run(scheduler, spec, work.url, execution)
     run.summary.draw_s = state.elapsed_s
 

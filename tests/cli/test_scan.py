@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import maskbatch
+from maskbatch.cli.scan import with_redacted_part
 from maskbatch.results.schema import INPUTS, RESULTS
 
 
@@ -230,3 +231,27 @@ def test_paths_from_a_list_and_from_standard_input(archive: Path, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["inputs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["in", "--redact", "-o", "x"], ["in", "--redact", "-o", "x"]),
+        (["--redact", "eyes", "in"], ["--redact", "--redact-part", "eyes", "in"]),
+        (["in", "--redact=faces"], ["in", "--redact", "--redact-part", "faces"]),
+        (["--redact", "./eyes"], ["--redact", "./eyes"]),
+        (["eyes", "--redact", "--", "eyes"], ["eyes", "--redact", "--", "eyes"]),
+    ],
+)
+def test_redact_takes_a_value_or_none(typed: list[str], read: list[str]) -> None:
+    assert with_redacted_part(typed) == read
+
+
+def test_the_part_that_is_redacted_is_checked(tmp_path: Path) -> None:
+    done = run("scan", ".", "--annotate", "a", "--redact=noses", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "noses" in done.stderr
+    done = run("scan", ".", "--annotate", "a", "--redact", "eyes", "--show-config", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.startswith("redact")}
+    assert shown == {"redact": "true", "redact-part": "eyes", "redact-every": "–", "redact-size": "1280"}

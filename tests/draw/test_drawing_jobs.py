@@ -189,8 +189,8 @@ def test_a_picture_that_fails_only_while_drawing_costs_itself(
 ) -> None:
     out = tmp_path / "results.parquet"
 
-    def hostile(config: ScanConfig, task: Any, results: str) -> DrawWorkerSpec:
-        return HostileDrawSpec(config, task, results, deed)
+    def hostile(config: ScanConfig, task: Any, results: str, **devices: Any) -> DrawWorkerSpec:
+        return HostileDrawSpec(config, task, results, deed=deed, **devices)
 
     with monkeypatch.context() as patch:
         patch.setattr("maskbatch.scanning.draw.DrawWorkerSpec", hostile)
