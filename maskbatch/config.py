@@ -20,6 +20,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 SamplingMode = Literal["every", "keyframes", "all"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Gate = Literal["none", "motion"]
+Tile = Literal["off", "auto"]
 
 DETECTOR = MASK.detector
 CLASSIFIER = MASK.classifier
@@ -55,6 +56,7 @@ class ModelSettings:
         min_score: faces with a lower detector score are dropped.
         min_face: faces whose longer box side is shorter are dropped (pixels of the original image).
         precision: ``auto`` picks the fastest variant that the device runs well.
+        tile: ``auto`` looks at large images in overlapping tiles, too (`maskbatch.detect.tiles`).
     """
 
     detector: str = DETECTOR
@@ -63,6 +65,7 @@ class ModelSettings:
     min_score: float = MIN_SCORE
     min_face: int = 0
     precision: Precision = "auto"
+    tile: Tile = "off"
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -72,6 +75,7 @@ class ModelSettings:
         _check_range("min_score (--min-score)", self.min_score, 0.0, 1.0)
         _check_range("min_face (--min-face)", self.min_face, 0)
         _check_choice("precision (--precision)", self.precision, Precision)
+        _check_choice("tile (--tile)", self.tile, Tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,7 @@ class ScanOptions(TypedDict, total=False):
     min_score: float
     min_face: int
     precision: Precision
+    tile: Tile
     mode: SamplingMode
     every_s: float
     start_s: float
@@ -281,6 +286,8 @@ class ScanConfig:
             "sampling": dataclasses.asdict(self.sampling),
             "limits": dataclasses.asdict(self.limits),
         }
+        if self.models.tile == "off":
+            del groups["detection"]["tile"]  # as before there were tiles: the keys of older runs stay what they are
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
     def with_options(self, **options: Unpack[ScanOptions]) -> ScanConfig:

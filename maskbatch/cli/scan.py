@@ -76,6 +76,14 @@ def scan(
         Literal["auto", "fp32", "fp16", "int8"],
         typer.Option(help="Model variant; auto = the fastest that runs well on the device.", rich_help_panel=MODELS),
     ] = "auto",
+    tile: Annotated[
+        Literal["off", "auto"],
+        typer.Option(
+            help="auto = images over three times as long as --det-size are looked at in overlapping tiles too: finds small faces, "
+            "costs a detection per tile.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "off",
     every: Annotated[
         str | None,
         typer.Option(
@@ -313,7 +321,7 @@ def scan(
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config = c.ScanConfig(
-        models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision),
+        models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
         sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
         limits=c.Limits(max_pixels),
         execution=c.Execution(

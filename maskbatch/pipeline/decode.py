@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
+from maskbatch.detect.tiles import TILE_FROM
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
 from maskbatch.sources.images.decode import decode_image
 from maskbatch.sources.images.dhash import dhash
@@ -31,13 +32,10 @@ DEFAULT_PREFETCH_MB = 16
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc alone has it
 
 
-STRONGLY_SHRUNK = 6.0
-"""An image that is made this many times smaller for the detector gets a remark; 4K frames are just under it."""
-
 SURE_FACE = 16
 """Pixels at the detector's size below which a face is often missed: in mosaics, half of the heads of 23 pixels were found and none of 8."""
 
-SHRUNK = "looked at {:.1f} times smaller than it is, so faces under about {} pixels can be missed; --det-size 1280 or cut it into parts"
+SHRUNK = "looked at {:.1f} times smaller than it is, so faces under about {} pixels can be missed; --tile auto or --det-size 1280"
 
 
 @dataclass(slots=True)
@@ -157,7 +155,7 @@ class Decoder:
             if self._config.outputs.skip_duplicates:
                 result.dhash = dhash(frame.image)
             shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
-            if shrunk > STRONGLY_SHRUNK:
+            if shrunk > TILE_FROM and self._config.models.tile == "off":
                 result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))
         except Exception as error:
             result.note(as_problem(error))
