@@ -89,6 +89,7 @@ class Sampling:
         end_s: seconds at which reading ends, exclusive; None is the end.
         gate: ``motion`` keeps frames in which nothing moves from the detector.
         gate_refresh_s: with the gate on, at least one frame in this many seconds is searched.
+        snap_s: with ``every``, the key frame that is nearest to a multiple stands in for the sample if it lies within this many seconds.
     """
 
     mode: SamplingMode = "every"
@@ -97,6 +98,7 @@ class Sampling:
     end_s: float | None = None
     gate: Gate = "none"
     gate_refresh_s: float = 10.0
+    snap_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -106,6 +108,15 @@ class Sampling:
         _check_range("start_s (--start)", self.start_s, 0.0)
         _check_choice("gate (--gate)", self.gate, Gate)
         _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)
+        _check_range("snap_s (--snap)", self.snap_s, 0.0)
+        if self.snap_s and self.mode != "every":
+            raise UsageError(
+                "--snap moves the samples of --every or --fps to key frames; leave it out with --keyframes and --all"
+            )
+        if self.snap_s > self.every_s / 2:
+            raise UsageError(
+                f"--snap {self.snap_s:g} s is more than half of the {self.every_s:g} s between samples, so two would meet on one frame"
+            )
         if self.end_s is not None and self.end_s <= self.start_s:
             raise UsageError(f"--end {self.end_s:g} s is not after --start {self.start_s:g} s")
 
@@ -242,6 +253,7 @@ class ScanOptions(TypedDict, total=False):
     end_s: float | None
     gate: Gate
     gate_refresh_s: float
+    snap_s: float
     max_pixels: int
     device: DeviceName
     workers: int
@@ -286,8 +298,11 @@ class ScanConfig:
             "sampling": dataclasses.asdict(self.sampling),
             "limits": dataclasses.asdict(self.limits),
         }
+        # Off is as before there was the option: the keys of older runs stay what they are.
         if self.models.tile == "off":
-            del groups["detection"]["tile"]  # as before there were tiles: the keys of older runs stay what they are
+            del groups["detection"]["tile"]
+        if not self.sampling.snap_s:
+            del groups["sampling"]["snap_s"]
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
     def with_options(self, **options: Unpack[ScanOptions]) -> ScanConfig:

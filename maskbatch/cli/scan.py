@@ -102,6 +102,14 @@ def scan(
         bool, typer.Option("--keyframes", help="Sample key frames only (fastest).", rich_help_panel=VIDEO)
     ] = False,
     all_frames: Annotated[bool, typer.Option("--all", help="Process every frame.", rich_help_panel=VIDEO)] = False,
+    snap: Annotated[
+        str | None,
+        typer.Option(
+            help="With --every or --fps: take the key frame within this time of a sampling point where there is one (500ms, 0.5s); "
+            "less to decode, less even in time.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Begin at this time in each video: 90s, 1:30, 01:02:03.", rich_help_panel=VIDEO)
     ] = None,
@@ -322,7 +330,7 @@ def scan(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config = c.ScanConfig(
         models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
-        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
+        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap),
         limits=c.Limits(max_pixels),
         execution=c.Execution(
             device=device,
