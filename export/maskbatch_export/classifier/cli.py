@@ -15,6 +15,7 @@ import typer
 
 from maskbatch.classify.crops import CROP_CONTEXT, CROP_SIZE
 from maskbatch.errors import InputNotFoundError, UsageError
+from maskbatch_export.classifier.lighten import add_prune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from maskbatch_export.onnx_files import OnnxClassifier
 
 app = typer.Typer(no_args_is_help=True, help="Make the classifier: train, evaluate, convert, quantize, average, stats.")
+add_prune(app)
 
 DataOption = Annotated[
     list[Path],
