@@ -221,13 +221,13 @@ def _video(
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         minute = folder / f".{size[1]}p-part.mp4"
-        _encode(minute, size, min(seconds, 40), b_frames, key_every, bit_rate)
+        encode_clip(minute, size, min(seconds, 40), b_frames, key_every, bit_rate)
         _repeat(minute, path, seconds)
         minute.unlink()
     return WorkSet(name, path, "video", about, float(seconds))
 
 
-def _encode(path: Path, size: tuple[int, int], seconds: int, b_frames: int, key_every: int, bit_rate: int) -> None:
+def encode_clip(path: Path, size: tuple[int, int], seconds: int, b_frames: int, key_every: int, bit_rate: int) -> None:
     with av.open(str(path), "w") as container:
         options = {
             "preset": "veryfast",

@@ -22,6 +22,7 @@ SamplingMode = Literal["every", "keyframes", "all"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Gate = Literal["none", "motion"]
 RedactedPart = Literal["faces", "eyes"]
+Tile = Literal["off", "auto"]
 
 DETECTOR = MASK.detector
 CLASSIFIER = MASK.classifier
@@ -58,6 +59,7 @@ class ModelSettings:
         min_score: faces with a lower detector score are dropped.
         min_face: faces whose longer box side is shorter are dropped (pixels of the original image).
         precision: ``auto`` picks the fastest variant that the device runs well.
+        tile: ``auto`` looks at large images in overlapping tiles, too (`maskbatch.detect.tiles`).
     """
 
     detector: str = DETECTOR
@@ -66,6 +68,7 @@ class ModelSettings:
     min_score: float = MIN_SCORE
     min_face: int = 0
     precision: Precision = "auto"
+    tile: Tile = "off"
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -75,6 +78,7 @@ class ModelSettings:
         _check_range("min_score (--min-score)", self.min_score, 0.0, 1.0)
         _check_range("min_face (--min-face)", self.min_face, 0)
         _check_choice("precision (--precision)", self.precision, Precision)
+        _check_choice("tile (--tile)", self.tile, Tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Sampling:
         end_s: seconds at which reading ends, exclusive; None is the end.
         gate: ``motion`` keeps frames in which nothing moves from the detector.
         gate_refresh_s: with the gate on, at least one frame in this many seconds is searched.
+        snap_s: with ``every``, the key frame that is nearest to a multiple stands in for the sample if it lies within this many seconds.
     """
 
     mode: SamplingMode = "every"
@@ -96,6 +101,7 @@ class Sampling:
     end_s: float | None = None
     gate: Gate = "none"
     gate_refresh_s: float = 10.0
+    snap_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -105,6 +111,15 @@ class Sampling:
         _check_range("start_s (--start)", self.start_s, 0.0)
         _check_choice("gate (--gate)", self.gate, Gate)
         _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)
+        _check_range("snap_s (--snap)", self.snap_s, 0.0)
+        if self.snap_s and self.mode != "every":
+            raise UsageError(
+                "--snap moves the samples of --every or --fps to key frames; leave it out with --keyframes and --all"
+            )
+        if self.snap_s > self.every_s / 2:
+            raise UsageError(
+                f"--snap {self.snap_s:g} s is more than half of the {self.every_s:g} s between samples, so two would meet on one frame"
+            )
         if self.end_s is not None and self.end_s <= self.start_s:
             raise UsageError(f"--end {self.end_s:g} s is not after --start {self.start_s:g} s")
 
@@ -292,12 +307,14 @@ class ScanOptions(TypedDict, total=False):
     min_score: float
     min_face: int
     precision: Precision
+    tile: Tile
     mode: SamplingMode
     every_s: float
     start_s: float
     end_s: float | None
     gate: Gate
     gate_refresh_s: float
+    snap_s: float
     max_pixels: int
     device: DeviceName
     workers: int
@@ -357,6 +374,11 @@ class ScanConfig:
         }
         if self.areas.ignore:  # which areas are a file's depends on its camera too, so what decides that counts then
             groups["areas"] = {"ignore": dataclasses.asdict(self.areas)["ignore"], **self._camera_settings()}
+        # Off is as before there was the option: the keys of older runs stay what they are.
+        if self.models.tile == "off":
+            del groups["detection"]["tile"]
+        if not self.sampling.snap_s:
+            del groups["sampling"]["snap_s"]
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
     def _camera_settings(self) -> dict[str, Any]:

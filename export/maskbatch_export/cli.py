@@ -13,6 +13,7 @@ from maskbatch.errors import MissingExtraError
 from maskbatch_export.classifier.cli import app as classifier
 from maskbatch_export.detector.cli import app as detector
 from maskbatch_export.moved import add_moved
+from maskbatch_export.overflow import add_overflow
 
 
 @contextlib.contextmanager
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(classifier, name="classifier")
 app.add_typer(detector, name="detector")
+add_overflow(app)
 
 MOVED = {
     "stats": "classifier stats",

@@ -7,7 +7,7 @@ import numpy as np
 from maskbatch.classify.crops import CROP_CONTEXT
 from maskbatch.config import ModelSettings
 from maskbatch.errors import ModelError
-from maskbatch.models import ModelFile, find_model
+from maskbatch.models import ModelFile, find_model, variant_files
 from maskbatch.runtime import Device, OnnxSession, open_session
 from maskbatch.runtime.variants import preferred_precisions
 from maskbatch.tasks import Task, classifier_labels, task_of
@@ -99,7 +99,8 @@ class FaceClassifier:
 
 def classifier_file(config: ModelSettings, device: Device) -> ModelFile:
     """The very file that `make_classifier` opens."""
-    return find_model(config.classifier, "classifier", preferred_precisions(device), config.precision)
+    prefer = preferred_precisions(device, variant_files(config.classifier)) if config.precision == "auto" else ()
+    return find_model(config.classifier, "classifier", prefer, config.precision)
 
 
 def make_classifier(config: ModelSettings, device: Device, batch_size: int = 0) -> FaceClassifier:

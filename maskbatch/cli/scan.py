@@ -118,6 +118,14 @@ def scan(
         Literal["auto", "fp32", "fp16", "int8"],
         typer.Option(help="Model variant; auto = the fastest that runs well on the device.", rich_help_panel=MODELS),
     ] = "auto",
+    tile: Annotated[
+        Literal["off", "auto"],
+        typer.Option(
+            help="auto = images over three times as long as --det-size are looked at in overlapping tiles too: finds small faces, "
+            "costs a detection per tile.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "off",
     every: Annotated[
         str | None,
         typer.Option(
@@ -136,6 +144,14 @@ def scan(
         bool, typer.Option("--keyframes", help="Sample key frames only (fastest).", rich_help_panel=VIDEO)
     ] = False,
     all_frames: Annotated[bool, typer.Option("--all", help="Process every frame.", rich_help_panel=VIDEO)] = False,
+    snap: Annotated[
+        str | None,
+        typer.Option(
+            help="With --every or --fps: take the key frame within this time of a sampling point where there is one (500ms, 0.5s); "
+            "less to decode, less even in time.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Begin at this time in each video: 90s, 1:30, 01:02:03.", rich_help_panel=VIDEO)
     ] = None,
@@ -406,8 +422,8 @@ def scan(
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config = c.ScanConfig(
-        models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision),
-        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh),
+        models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
+        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap),
         limits=c.Limits(max_pixels),
         execution=c.Execution(
             device=device,

@@ -34,6 +34,7 @@ def sampling_from(
     end: str | None,
     gate: Literal["none", "motion"],
     gate_refresh: float,
+    snap: str | None = None,
 ) -> Sampling:
     """The sampling that these options mean; raises UsageError where they contradict each other."""
     given = [
@@ -56,5 +57,6 @@ def sampling_from(
         start_s=start_s,
         end_s=end_s,
         gate=gate,
+        snap_s=seconds(snap, "--snap") if snap else 0.0,
         gate_refresh_s=gate_refresh,
     )

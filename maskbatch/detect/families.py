@@ -7,7 +7,7 @@ from pathlib import Path
 from maskbatch.config import ModelSettings
 from maskbatch.detect.base import DetectorFamily
 from maskbatch.errors import ModelError
-from maskbatch.models import Families, ModelFile, find_model, read_header
+from maskbatch.models import Families, ModelFile, find_model, read_header, variant_files
 from maskbatch.registry import Registry
 from maskbatch.runtime import Device
 from maskbatch.runtime.variants import preferred_precisions
@@ -31,7 +31,8 @@ def find_detector(name: str, prefer: tuple[str, ...] = ("fp32",), precision: str
 
 def detector_file(config: ModelSettings, device: Device) -> ModelFile:
     """The very file that `make_detector` opens."""
-    return find_detector(config.detector, preferred_precisions(device), config.precision)
+    prefer = preferred_precisions(device, variant_files(config.detector)) if config.precision == "auto" else ()
+    return find_detector(config.detector, prefer, config.precision)
 
 
 def family_of(path: Path) -> str:

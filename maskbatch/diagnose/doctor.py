@@ -119,12 +119,11 @@ def _opencv() -> Iterator[Check]:
 
 
 def _processors() -> Iterator[Check]:
-    from maskbatch.runtime import cpu_name, has_fast_int8, usable_cpus, visible_gpus
+    from maskbatch.runtime import cpu_name, usable_cpus, visible_gpus
     from maskbatch.runtime.devices import driver_version
 
     cores = usable_cpus()
-    int8 = "int8 is fast (VNNI)" if has_fast_int8() else "no VNNI, so float32 is used"
-    yield Check("CPU", "ok", f"{cpu_name()}, {cores} cores usable by this process, {int8}")
+    yield Check("CPU", "ok", f"{cpu_name()}, {cores} cores usable by this process")
     gpus = visible_gpus()
     detail = f"{', '.join(gpus)}, driver {driver_version()}" if gpus else "none found by the NVIDIA driver"
     yield Check("GPU", "ok", detail)
@@ -183,6 +182,7 @@ def _auto() -> Iterator[Check]:
     try:
         from maskbatch.classify.classifier import make_classifier
         from maskbatch.detect import make_detector
+        from maskbatch.pipeline.models import variant_choices
         from maskbatch.runtime import resolve_device
 
         device = resolve_device("auto")
@@ -194,6 +194,9 @@ def _auto() -> Iterator[Check]:
         what, _, fix = str(error).rpartition(": ")
         yield Check("--device auto", "wrong", what or str(error), fix)
         return
+    for choice in variant_choices(ModelSettings(), device):
+        times = ", ".join(f"{kind} {value:.1f} ms" for kind, value in choice.milliseconds.items())
+        yield Check(f"variant of {choice.model}", "ok", f"{choice.chosen} ({times}; measured {choice.measured_at})")
     hardware = f" ({device.hardware})" if device.hardware else ""
     yield Check("--device auto", "ok", f"{device.name}{hardware} with {detector.name} and {classifier.name}; both ran")
 

@@ -11,6 +11,7 @@ from maskbatch.models.registry import (
     find_model,
     models_folder,
     packaged_entries,
+    variant_files,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "packaged_entries",
     "read_header",
     "read_model",
+    "variant_files",
 ]

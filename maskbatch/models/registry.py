@@ -173,6 +173,14 @@ def base_name(name: str) -> str:
     return stem if variant in VARIANTS else name
 
 
+def variant_files(name: str) -> dict[str, ModelFile]:
+    """The variants of a packaged model by precision, ``fp32`` first; nothing for any other name."""
+    entries = {entry.name: entry for entry in packaged_entries()}
+    if name not in entries or base_name(name) != name:
+        return {}
+    return {kind: to_file(entry) for kind, entry in _variants(entries[name], entries).items()}
+
+
 def models_folder() -> Path:
     """Where pulled models lie: ``models`` in ``MASKBATCH_CACHE``, else in the XDG cache folder."""
     return cache_root() / "models"
@@ -250,13 +258,17 @@ def find_model(
 
 
 def _pick_variant(entry: Entry, entries: dict[str, Entry], prefer: tuple[str, ...], precision: str) -> Entry:
-    variants = {kind: entries[f"{entry.name}.{kind}"] for kind in VARIANTS if f"{entry.name}.{kind}" in entries}
-    variants["fp32"] = entry
+    variants = _variants(entry, entries)
     if precision != "auto":
         if precision not in variants:
             raise ModelError(f"model {entry.name} has no {precision} variant, only {', '.join(sorted(variants))}")
         return variants[precision]
     return next((variants[kind] for kind in prefer if kind in variants), entry)
+
+
+def _variants(entry: Entry, entries: dict[str, Entry]) -> dict[str, Entry]:
+    found = {kind: entries[f"{entry.name}.{kind}"] for kind in VARIANTS if f"{entry.name}.{kind}" in entries}
+    return {"fp32": entry} | found
 
 
 def _find_file(name: str, role: Role, known: tuple[str, ...], families: Families | None) -> ModelFile:

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from maskbatch.config import ScanConfig
+from maskbatch.detect.tiles import TILE_FROM
 from maskbatch.pipeline.prefetch import ByteQueue, Closed
 from maskbatch.sources.areas import hidden
 from maskbatch.sources.images.decode import decode_image
@@ -29,13 +30,10 @@ HASH_BLOCK = 1 << 20
 DEFAULT_PREFETCH_MB = 16
 
 
-STRONGLY_SHRUNK = 6.0
-"""An image that is made this many times smaller for the detector gets a remark; 4K frames are just under it."""
-
 SURE_FACE = 16
 """Pixels at the detector's size below which a face is often missed: in mosaics, half of the heads of 23 pixels were found and none of 8."""
 
-SHRUNK = "looked at {:.1f} times smaller than it is, so faces under about {} pixels can be missed; --det-size 1280 or cut it into parts"
+SHRUNK = "looked at {:.1f} times smaller than it is, so faces under about {} pixels can be missed; --tile auto or --det-size 1280"
 
 
 @dataclass(slots=True)
@@ -152,7 +150,7 @@ class Decoder:
             if self._config.outputs.skip_duplicates:
                 result.dhash = dhash(frame.image)
             shrunk = max(frame.width, frame.height) / self._cover if self._cover else 0.0
-            if shrunk > STRONGLY_SHRUNK:
+            if shrunk > TILE_FROM and self._config.models.tile == "off":
                 result.note(Problem("ok", None, SHRUNK.format(shrunk, round(shrunk * SURE_FACE))))
             frame = hidden(frame, self._config.areas.of(piece.source.camera))
         except Exception as error:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from maskbatch.classify.classifier import classifier_file
 from maskbatch.config import ModelSettings
 from maskbatch.detect import detector_file
-from maskbatch.models import read_header
+from maskbatch.models import read_header, variant_files
 from maskbatch.runtime import Device
+from maskbatch.runtime.variants import Choice, choose
 from maskbatch.tasks import Task, classifier_labels, task_of
 
 
@@ -34,6 +35,14 @@ def pin_models(config: ModelSettings, device: Device) -> ModelSettings:
     if classifier.name.startswith(f"{config.classifier}."):
         pinned = replace(pinned, classifier=classifier.name)
     return pinned
+
+
+def variant_choices(config: ModelSettings, device: Device) -> list[Choice]:
+    """How ``--precision auto`` chose between the variants of the two models, detector first; nothing where it had no choice."""
+    if config.precision != "auto":
+        return []
+    found = [choose(variant_files(name), device) for name in (config.detector, config.classifier)]
+    return [choice for choice in found if choice is not None]
 
 
 def task_of_models(config: ModelSettings, device: Device) -> Task:

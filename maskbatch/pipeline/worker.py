@@ -20,6 +20,7 @@ from maskbatch.classify.crops import crop_faces, crops_need_full
 from maskbatch.config import ScanConfig
 from maskbatch.detect import make_detector
 from maskbatch.detect.base import Detector
+from maskbatch.detect.tiles import detect_in_tiles, needs_tiles
 from maskbatch.pipeline.decode import Decoded, Decoder, new_result
 from maskbatch.pipeline.rows import RowBuffer
 from maskbatch.runtime import Device
@@ -182,13 +183,34 @@ class UnitRun:
         found = self._detector.detect([event.frame.image for event in waiting if event.frame is not None])
         spent = time.thread_time() - clock
         self._seconds["detect"] += spent
-        for event, detections in zip(waiting, found, strict=True):
+        for event, whole in zip(waiting, found, strict=True):
             self._decoder.results[event.index].detect_s += spent / len(waiting)
+            detections = whole
+            if event.frame is not None and self._config.models.tile == "auto":
+                detections = self._in_tiles(event.index, event.frame, whole)
             if event.frame is not None and len(detections):
                 clock = time.thread_time()
                 self._crop(event.index, event.frame, detections)
                 self._seconds["crop"] += time.thread_time() - clock
         self._classify()
+
+    def _in_tiles(self, index: int, frame: Frame, found: Detections) -> Detections:
+        """What is found in the whole of a large image and in its tiles, in pixels of `frame.image`."""
+        if not needs_tiles(frame.height, frame.width, self._detector.det_size):
+            return found
+        clock, scale, result = time.thread_time(), frame.scale, self._decoder.results[index]
+        try:
+            full = frame.load_full()
+        except Exception as error:  # decodes reduced but not in full: the reduced image is what there is
+            cause = as_problem(error)
+            result.note(Problem("partial", cause.error, cause.message))
+            return found
+        merged = detect_in_tiles(full, found.scaled(1 / scale), self._detector).scaled(scale)
+        spent = time.thread_time() - clock
+        self._seconds["tiles"] = self._seconds.get("tiles", 0.0) + spent
+        result.detect_s += spent
+        self._report("tick", index)
+        return merged
 
     def _crop(self, index: int, frame: Frame, found: Detections) -> None:
         boxes, crops, problem = cut_faces(frame, found, self._config.models.min_face, self._classifier)

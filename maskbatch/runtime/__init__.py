@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskbatch.models.files import cache_root
-    from maskbatch.runtime.cpu import cpu_flags, cpu_name, has_fast_int8, usable_cpus
+    from maskbatch.runtime.cpu import cpu_flags, cpu_name, usable_cpus
     from maskbatch.runtime.devices import Device, list_devices, resolve_device, visible_gpus, why_not
     from maskbatch.runtime.sessions import InputSpec, OnnxSession, open_session
 
@@ -21,7 +21,6 @@ __all__ = [
     "cache_root",
     "cpu_flags",
     "cpu_name",
-    "has_fast_int8",
     "list_devices",
     "open_session",
     "resolve_device",
@@ -32,7 +31,7 @@ __all__ = [
 
 _PLACES = {
     "cache_root": "maskbatch.models.files",
-    **dict.fromkeys(("cpu_flags", "cpu_name", "has_fast_int8", "usable_cpus"), "maskbatch.runtime.cpu"),
+    **dict.fromkeys(("cpu_flags", "cpu_name", "usable_cpus"), "maskbatch.runtime.cpu"),
     **dict.fromkeys(
         ("Device", "list_devices", "resolve_device", "visible_gpus", "why_not"), "maskbatch.runtime.devices"
     ),

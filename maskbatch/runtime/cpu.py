@@ -8,8 +8,6 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
-
 
 @lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
@@ -23,14 +21,6 @@ def cpu_flags() -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
-
-
-def has_fast_int8() -> bool:
-    """Whether INT8 graphs run faster than float32 here: VNNI on x86, the dot-product instructions on Arm.
-
-    Without them ONNX Runtime's U8S8 kernels are not faster than float, and may saturate.
-    """
-    return bool(_VNNI & cpu_flags()) or "asimddp" in cpu_flags()
 
 
 @lru_cache(maxsize=1)

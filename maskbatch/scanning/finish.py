@@ -9,6 +9,7 @@ import platform
 import time
 
 import maskbatch
+from maskbatch.pipeline.models import variant_choices
 from maskbatch.results.merge import Totals
 from maskbatch.runtime import usable_cpus
 from maskbatch.scanning.context import ROWS_COPY, Run
@@ -44,6 +45,9 @@ def finish(run: Run, totals: Totals, started: float) -> None:
         "execution": dataclasses.asdict(run.config.execution),
         "settings_file": run.request.settings_file,
         "since": None if run.request.since is None else iso_time(run.request.since),
+        "variants": [
+            dataclasses.asdict(choice) for choice in variant_choices(run.request.config.models, run.devices[0])
+        ],
         "summary": summary.as_dict(),
     }
     run.store.write(run.out.run, json.dumps(described, indent=1, default=os.fspath).encode())

@@ -12,12 +12,11 @@ import pytest
 from maskbatch.config import ModelSettings
 from maskbatch.detect import detector_file, find_detector
 from maskbatch.errors import ModelError, UsageError
-from maskbatch.models import all_entries, entry_path, find_model, packaged_entries, register, registry
+from maskbatch.models import all_entries, entry_path, find_model, packaged_entries, register, registry, variant_files
 from maskbatch.models.files import file_checksum
 from maskbatch.models.registry import check_entry, to_file
 from maskbatch.pipeline.models import model_identity, pin_models
 from maskbatch.runtime import Device, resolve_device
-from maskbatch.runtime.variants import preferred_precisions
 
 CPU = resolve_device("cpu")
 GPU = Device("cuda", "CUDAExecutionProvider")
@@ -75,24 +74,28 @@ def test_named_variant_and_named_precision_are_taken_or_refused(variants: Path) 
 
 
 def test_pinned_settings_name_the_variant_and_choose_the_same_files(
-    variants: Path, monkeypatch: pytest.MonkeyPatch
+    variants: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: True)
+    monkeypatch.setenv("MASKBATCH_CACHE", str(tmp_path / "one"))
+    monkeypatch.setattr("maskbatch.runtime.variants.measure_speeds", lambda *_: {"fp32": 2.0, "int8": 1.0})
     pinned = pin_models(ModelSettings(), CPU)
     assert (pinned.detector, pinned.classifier) == ("retinaface.int8", "mask_mobilenet_v2")
     identity = model_identity(ModelSettings(), CPU)
     assert list(identity) == ["retinaface.int8", "mask_mobilenet_v2"]
-    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: False)
+    monkeypatch.setenv("MASKBATCH_CACHE", str(tmp_path / "other machine"))
+    monkeypatch.setattr("maskbatch.runtime.variants.measure_speeds", lambda *_: {"fp32": 1.0, "int8": 1.0})
     assert detector_file(ModelSettings(), CPU).name == "retinaface"
-    assert model_identity(pinned, CPU) == identity  # a machine without VNNI runs what the parent chose
+    assert model_identity(pinned, CPU) == identity  # a machine where INT8 is no faster runs what the parent chose
 
 
-def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert preferred_precisions(GPU) == ("fp16", "fp32")
-    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: True)
-    assert preferred_precisions(CPU) == ("int8", "fp32")
-    monkeypatch.setattr("maskbatch.runtime.variants.has_fast_int8", lambda: False)
-    assert preferred_precisions(CPU) == ("fp32",)
+def test_what_is_asked_for_is_not_measured(variants: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MASKBATCH_CACHE", str(tmp_path / "cache"))
+    assert detector_file(ModelSettings(precision="int8"), CPU).name == "retinaface.int8"
+    assert detector_file(ModelSettings(detector="retinaface.int8"), CPU).name == "retinaface.int8"
+    assert detector_file(ModelSettings(), GPU).name == "retinaface"  # no fp16 here
+    assert variant_files("retinaface").keys() == {"fp32", "int8"}
+    assert variant_files("retinaface.int8") == variant_files("yunet") == variant_files("none.onnx") == {}
+    assert not (tmp_path / "cache").exists()
 
 
 def test_own_file_is_identified_by_its_sum(tmp_path: Path) -> None:

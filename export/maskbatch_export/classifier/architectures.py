@@ -1,6 +1,6 @@
 """The classifier's networks, in Keras 3 layers that every backend has.
 
-All of them take 128×128 BGR images scaled to -1…1 (``x / 127.5 - 1``), since BGR is what the decoders of the scan
+All of them take square BGR images (128×128 unless a run says otherwise) scaled to -1…1 (``x / 127.5 - 1``), since BGR is what the decoders of the scan
 deliver, and give three probabilities in the order of `CLASSES`.
 """
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import keras
 
 CLASSES = LABELS
-ArchitectureName = Literal["mobilenet-v2", "mobilenet-v2-flat", "small-cnn", "efficientnet-lite2"]
+ArchitectureName = Literal["mobilenet-v2", "mobilenet-v2-half", "mobilenet-v2-flat", "small-cnn", "efficientnet-lite2"]
 ARCHITECTURES: tuple[str, ...] = get_args(ArchitectureName)
-ANY_SIZE = ("mobilenet-v2", "efficientnet-lite2")
+ANY_SIZE = ("mobilenet-v2", "mobilenet-v2-half", "efficientnet-lite2")
 """Those that can begin their training on smaller crops, for speed."""
 
 
@@ -36,7 +36,7 @@ def build(
         dropout: before the last layer.
         start: where the weights begin. A ``.keras`` file of an earlier run of the same architecture to go on from, or
             None for random numbers; for a MobileNetV2 an ``.npz`` file of torchvision's arrays by name, or ``"keras"``
-            for what Keras downloads; for EfficientNet-Lite2 a ``.pth`` file as in `backbones.load_efficientnet`.
+            for what Keras downloads (the half one takes the strongest channels of the ``.npz``); for EfficientNet-Lite2 a ``.pth`` file as in `backbones.load_efficientnet`.
 
     Raises:
         ModelError: an unknown name, or weights that do not fit.
@@ -64,7 +64,7 @@ def build(
         x = layers.Dense(64, activation="relu", name="hidden")(x)
     else:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        if name == "mobilenet-v2":
+        if name in ("mobilenet-v2", "mobilenet-v2-half"):
             x = layers.Dense(128, activation="relu", name="hidden")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     # Probabilities stay float32 under a mixed-precision policy: half precision cannot tell .999 from 1.
@@ -77,6 +77,11 @@ def _backbone(name: str, size: int | None, start: str | Path | None) -> keras.Mo
         backbone = backbones.efficientnet_lite2(size)
         if start is not None:
             backbones.load_efficientnet(backbone, Path(start))
+        return backbone
+    if name == "mobilenet-v2-half":
+        backbone = backbones.mobilenet_v2_half(size)
+        if start is not None:
+            backbones.load_narrowed(backbone, Path(start))
         return backbone
     backbone = backbones.mobilenet_v2(size, keras_style=start == "keras")
     if start == "keras":

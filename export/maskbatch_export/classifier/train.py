@@ -22,7 +22,7 @@ from maskbatch.tasks.mask import LABELS
 from maskbatch_export.classifier import architectures, backbones
 from maskbatch_export.classifier.batches import Batches, CropRecipe
 from maskbatch_export.classifier.data import Patches, correct_labels, cut_patches, read_tables, wider_faces
-from maskbatch_export.classifier.distil import Teachers
+from maskbatch_export.classifier.distil import Teachers, shrink
 from maskbatch_export.classifier.events import EventFile
 from maskbatch_export.classifier.metrics import log_loss, macro_f1, per_class
 from maskbatch_export.saving import save_arrays, save_keras
@@ -67,7 +67,7 @@ class TrainConfig:
         with_validation: train on the validation part too, once a recipe is chosen; the last epoch is kept.
         corrections: list of wrong labels among the faces to learn from, as in `correct_labels`, or None. Faces that
             are judged keep the labels that the data gives them.
-        teachers: ``.keras`` files of trained models to learn from besides the labels, as in `distil`.
+        teachers: ``.keras`` or ``.onnx`` files of trained models to learn from besides the labels, as in `distil`.
         distil: share of the targets that is their answer.
         recipe: how crops are drawn.
     """
@@ -133,7 +133,7 @@ def train(config: TrainConfig, folder: Path, say: Any = print) -> TrainResult:
         UsageError: a class is missing from the training part, or crops of another size would go to teachers.
     """
     if config.teachers and config.small_epochs:
-        raise UsageError("teachers know crops of one size only; leave the small epochs out")
+        raise UsageError("teachers see the student's crops, so they stay of one size: leave the small epochs out")
     _claim(folder, config)
     import keras
 
@@ -346,8 +346,8 @@ def _dataset(batches: Batches, epoch: int, steps: int, size: int, teachers: Teac
             return steps
 
         def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            images, targets = batches(epoch, index, size)
-            return images, teachers(images, targets)
+            images, targets = batches(epoch, index, max(size, teachers.size or 0))
+            return shrink(images, size), teachers(images, targets)
 
     return _Epoch(workers=1, use_multiprocessing=False, max_queue_size=4)
 

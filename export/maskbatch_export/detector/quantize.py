@@ -15,9 +15,11 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from maskbatch.errors import ModelError
 from maskbatch.storage.atomic import write_bytes
 from maskbatch_export.detector.data import Picture
-from maskbatch_export.detector.evaluate import letterbox
+from maskbatch_export.detector.evaluate import detector, evaluate, letterbox, onnx_predict
+from maskbatch_export.saturation import count_pairs, make_exact
 
 FLOAT_PREFIXES = ("stem", "stage1_1", "stage1_2", "stage1_3_depthwise", "head")
 METHODS = {
@@ -53,38 +55,75 @@ def to_int8(
     pictures: Sequence[Picture],
     size: int = 640,
     method: str = "minmax",
-    reduce_range: bool = False,
     float_prefixes: tuple[str, ...] = FLOAT_PREFIXES,
 ) -> None:
-    """Write the INT8 form of ``source``; same inputs, outputs and metadata.
+    """Write the INT8 form of ``source``; same inputs, outputs and metadata; exact on processors without VNNI too.
 
     Args:
-        images: images of the training part to calibrate on.
+        source: float32 ONNX file.
+        target: file to write.
+        size: side of the images, letterboxed.
+        pictures: images of the training part to calibrate on.
         method: how the range of an activation follows from what was seen: ``minmax``, ``percentile`` or ``entropy``.
-        reduce_range: weights of 7 bits, for processors whose 8-bit multiply-add saturates (x86 before VNNI).
         float_prefixes: nodes with these names stay in float.
     """
     proto = onnx.load(source)
     kept = [n.name for n in proto.graph.node if n.name.startswith(float_prefixes)]
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "int8.onnx"
+        plain, output = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        rounded = onnx.ModelProto()
+        rounded.CopyFrom(proto)
+        overrides = make_exact(rounded, set(kept))
+        onnx.save(rounded, plain)
         quantize_static(
-            source,
+            plain,
             output,
             _Pictures(pictures, size),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[method],
             nodes_to_exclude=kept,
+            extra_options={"TensorQuantOverrides": overrides},
             op_types_to_quantize=["Conv", "Add", "Concat", "Resize", "Relu"],
         )
         quantized = onnx.load(output)
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(proto.metadata_props)
     write_bytes(target, quantized.SerializeToString())
+
+
+ALLOWED_LOSS = 0.003
+"""INT8 that loses more AP at IoU .5 than this is refused."""
+
+
+def make_int8(
+    source: Path,
+    target: Path,
+    pictures: Sequence[Picture],
+    judged: Sequence[Picture],
+    method: str = "minmax",
+    allowed_loss: float = ALLOWED_LOSS,
+) -> tuple[float, float]:
+    """`to_int8`, if it is as good on the images `judged`: their AP at IoU .5 in float32 and in INT8.
+
+    Raises:
+        ModelError: it loses more than `allowed_loss`, or pairs of its weights can overflow; ``target`` is not written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "int8.onnx"
+        to_int8(source, made, pictures, method=method)
+        if risky := count_pairs(onnx.load(made)).risky:
+            raise ModelError(f"{risky} pairs of weights can overflow on x86 without VNNI; {target} was not written")
+        before, after = (evaluate(detector(onnx_predict(path)), judged)["ap50"] for path in (source, made))
+        if before - after > allowed_loss:
+            raise ModelError(
+                f"INT8 loses {100 * (before - after):.2f} points of AP.5 ({before:.4f} to {after:.4f}), "
+                f"more than {100 * allowed_loss:g}; {target} was not written"
+            )
+        write_bytes(target, made.read_bytes())
+    return before, after
 
 
 def to_fp16(source: Path, target: Path) -> None:

@@ -65,6 +65,8 @@ def chosen(times: Int64s, is_key: Bools, time_base: Fraction, origin: int, sampl
         number = multiples(times - origin, time_base, step_of(sampling))
         taken = np.ones(len(times), bool)
         taken[1:] = number[1:] > number[:-1]
+        if sampling.snap_s:
+            taken = _snapped(times, is_key, taken, number, time_base, origin, sampling)
     start, end = bounds(sampling, time_base, origin)
     if start is not None:
         taken &= times >= start
@@ -73,8 +75,44 @@ def chosen(times: Int64s, is_key: Bools, time_base: Fraction, origin: int, sampl
     return taken
 
 
+def _snapped(
+    times: Int64s,
+    is_key: Bools,
+    taken: Bools,
+    number: Int64s,
+    time_base: Fraction,
+    origin: int,
+    sampling: Sampling,
+) -> Bools:
+    """The samples with those replaced that have a key frame near their multiple: decoding that needs no other frame.
+
+    Of two key frames at the same distance the earlier one is taken.
+    """
+    found = taken.copy()
+    keys = np.flatnonzero(is_key)
+    if not len(keys):
+        return found
+    samples = np.flatnonzero(taken)
+    # Times in units in which both a time stamp and a multiple are whole, so that nothing is rounded.
+    unit = step_of(sampling) / time_base
+    reach = int(_exact(sampling.snap_s) / time_base * unit.denominator)
+    whole: type = np.int64
+    if int(np.abs(times - origin).max()) * unit.denominator + unit.numerator >= 1 << 62:
+        whole = object
+    at = (times[keys] - origin).astype(whole) * unit.denominator
+    points = number[samples].astype(whole) * unit.numerator
+    behind = np.clip(np.searchsorted(at, points), 0, len(keys) - 1)
+    before = np.maximum(behind - 1, 0)
+    nearest = np.where(np.abs(at[before] - points) <= np.abs(at[behind] - points), before, behind)
+    near = np.abs(at[nearest] - points) <= reach
+    found[samples[near]] = False
+    found[keys[nearest[near]]] = True
+    return found
+
+
 class RunningSampler:
-    """The same choice frame by frame, for files whose time stamps are known only as they are decoded.
+    """The same choice frame by frame, for files whose time stamps are known only as they are decoded, without `snap_s`: there every
+    frame is decoded anyway.
 
     Where time jumps back (clips joined, a camera restarted), the frame after the jump is taken and counting goes on from it.
     """
