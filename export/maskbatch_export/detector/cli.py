@@ -15,7 +15,8 @@ from maskbatch.errors import MissingExtraError, UsageError
 from maskbatch_export.moved import add_moved
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make the face detector: train, evaluate, convert, quantize, average, stats, speed."
+    no_args_is_help=True,
+    help="Make the face detector: train, evaluate, compare, convert, quantize, average, stats, speed.",
 )
 
 MOVED = {"export": "convert", "quantise": "quantize", "half": "quantize --variant fp16", "blend": "average"}
@@ -339,6 +340,33 @@ def evaluate(
             f"{spec} at {score:g}: {images} of {len(rooms)} rooms without people with {alarms} detections | of {close['close_ups']} "
             f"close-ups {close['one']:.1%} one box, {close['none']:.1%} none, {close['several']:.1%} several"
         )
+    if out is not None:
+        write_bytes(out, json.dumps(report, indent=1).encode())
+
+
+@app.command()
+def compare(
+    data: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Annotated images, as for `maskbatch evaluate`.")
+    ],
+    detector: Annotated[
+        list[str] | None, typer.Option(help="Detector as for a scan; repeatable. [default: yunet, retinaface]")
+    ] = None,
+    part: Annotated[Part, typer.Option(help="Part of the split by near-duplicate group.")] = Part.TEST,
+    size: Annotated[int, typer.Option(help="Long side at which all detectors look.")] = 640,
+    limit: Annotated[int | None, typer.Option(help="At most this many images of each folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+) -> None:
+    """Compare MTCNN with OpenCV's YuNet and ours: average precision, paired bootstrap, McNemar's test, time."""
+    from maskbatch.evaluate.report import markdown
+    from maskbatch.storage.atomic import write_bytes
+    from maskbatch_export.detector.mtcnn import compare as run_comparison
+
+    report = {}
+    for folder in data:
+        found = run_comparison(folder, detector or ("yunet", "retinaface"), part.value, size, limit)
+        report[folder.resolve().name] = found.as_dict()
+        typer.echo(f"## {folder.resolve().name}, part {part.value}\n\n{markdown(found)}")
     if out is not None:
         write_bytes(out, json.dumps(report, indent=1).encode())
 
