@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from maskbatch.errors import UsageError
 from maskbatch.tasks.mask import LABELS
-from maskbatch_export.classifier.metrics import confusion, log_loss, macro_f1, per_class
+from maskbatch_export.classifier.metrics import confusion, log_loss, macro_f1, p_text, per_class
 from maskbatch_export.classifier.report import table, write_report
 
 if TYPE_CHECKING:
@@ -120,14 +121,16 @@ def bootstrap(result: Judgement, rounds: int = 2000, seed: int = 0) -> dict[str,
 
 
 def chance_test(result: Judgement) -> tuple[str, float, float]:
-    """The majority class, the accuracy of always predicting it, and the p-value that the model is no better (binomial)."""
-    from scipy.stats import binomtest
+    """The majority class, the accuracy of always predicting it, and ln p of the model being no better (one-sided binomial)."""
+    from scipy.stats import binom
 
     counts = np.bincount(result.labels, minlength=len(result.names))
-    baseline = counts.max() / counts.sum()
+    baseline = float(counts.max() / counts.sum())
     hits = int((result.labels == result.predicted).sum())
-    test = binomtest(hits, len(result.labels), float(baseline), alternative="greater")
-    return result.names[int(counts.argmax())], float(baseline), float(test.pvalue)
+    log_p = float(binom.logsf(hits - 1, len(result.labels), baseline))
+    if math.isinf(log_p):  # too small for a float: its largest term
+        log_p = float(binom.logpmf(hits, len(result.labels), baseline))
+    return result.names[int(counts.argmax())], baseline, log_p
 
 
 def expected_calibration_error(result: Judgement, bins: int = 10) -> float:
@@ -171,7 +174,7 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         raise UsageError("the part to evaluate holds no face")
     out.parent.mkdir(parents=True, exist_ok=True)
     figures, intervals = headline(result), bootstrap(result)
-    majority, baseline, p_value = chance_test(result)
+    majority, baseline, log_p = chance_test(result)
     auc = _roc_plot(result, out.with_name(f"{out.name}-roc.png"))
     _matrix_plot(result, out.with_name(f"{out.name}-confusion.png"))
     _calibration_plot(result, out.with_name(f"{out.name}-calibration.png"))
@@ -183,7 +186,12 @@ def write_evaluation(result: Judgement, jittered: Judgement | None, out: Path, a
         "per_class": per_class(result.labels, result.predicted, result.names),
         "confusion": confusion(result.labels, result.predicted, len(result.names)).tolist(),
         "auc": auc,
-        "majority": {"label": majority, "accuracy": baseline, "p_value": p_value},
+        "majority": {
+            "label": majority,
+            "accuracy": baseline,
+            "p_value": math.exp(log_p),
+            "log10_p": log_p / math.log(10),
+        },
         "calibration_error": error,
         "log_loss": log_loss(result.labels, result.probabilities),
         "by_size": {name: {"faces": len(part.labels), **headline(part)} for name, part in by_size(result)},
@@ -232,10 +240,9 @@ def _text(result: Judgement, summary: dict[str, Any], stem: str) -> str:
         missed = figures[name] < target
         parts.append(f"- {name}: {'missed by' if missed else 'above the target by'} {abs(figures[name] - target):.3f}")
     majority = summary["majority"]
-    p_text = "below 1e-12" if majority["p_value"] < 1e-12 else f"{majority['p_value']:.2g}"
     parts.append(
         f"\nAlways predicting `{majority['label']}` scores an accuracy of {majority['accuracy']:.3f}; that the model is no "
-        f"better than that has a p-value {p_text} (one-sided binomial test).\n\n## By class\n"
+        f"better than that has p = {p_text(majority['log10_p'] * math.log(10))} (one-sided binomial test).\n\n## By class\n"
     )
     rows = [
         [n, r["precision"], r["recall"], r["f1"], r["support"], summary["auc"].get(n, "")]

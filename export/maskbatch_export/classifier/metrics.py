@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,3 +42,9 @@ def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], names: tup
     """Mean F1 over the classes that occur."""
     rows = [row["f1"] for row in per_class(labels, predicted, names).values() if row["support"]]
     return float(np.mean(rows)) if rows else 0.0
+
+
+def p_text(log_p: float) -> str:
+    """A p-value for reading, from its natural logarithm: one too small for a float still shows its size."""
+    exponent = log_p / math.log(10)
+    return f"10^{math.floor(exponent)}" if exponent < -12 else f"{math.exp(log_p):.2g}"

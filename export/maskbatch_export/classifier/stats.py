@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from maskbatch.tasks.mask import LABELS
 from maskbatch_export.classifier.data import FaceTable, cut_patches
+from maskbatch_export.classifier.metrics import p_text
 from maskbatch_export.classifier.report import table, write_report
 from maskbatch_export.split import part_of_group
 
@@ -21,11 +23,18 @@ SHEET_CELL = 80
 
 
 def uniformity_test(counts: dict[str, int]) -> tuple[float, float]:
-    """Chi-square statistic and p-value of the hypothesis that all classes are equally frequent."""
-    from scipy.stats import chisquare
+    """Chi-square statistic of the hypothesis that all classes are equally frequent, and the natural logarithm of its p-value."""
+    from scipy.special import gammaln
+    from scipy.stats import chi2, chisquare
 
-    found = chisquare(list(counts.values()))
-    return float(found.statistic), float(found.pvalue)
+    statistic = float(chisquare(list(counts.values())).statistic)
+    log_p = float(chi2.logsf(statistic, len(counts) - 1))
+    if math.isinf(
+        log_p
+    ):  # too small for a float: the leading term of the incomplete gamma function (exact for three classes)
+        half, x = (len(counts) - 1) / 2, statistic / 2
+        log_p = float((half - 1) * math.log(x) - x - gammaln(half))
+    return statistic, log_p
 
 
 def write_stats(data: FaceTable, out: Path, seed: int = 0) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def write_stats(data: FaceTable, out: Path, seed: int = 0) -> dict[str, Any]:
     faces.to_csv(out.with_name(f"{out.name}-faces.csv"), index=False)
     data.problems.to_csv(out.with_name(f"{out.name}-problems.csv"), index=False)
     counts = {label: int((faces["label"] == label).sum()) for label in LABELS}
-    statistic, p_value = uniformity_test(counts)
+    statistic, log_p = uniformity_test(counts)
     pictures = faces.drop_duplicates("path")
     sizes = pictures.groupby("group").size()
     sets_per_group = pictures.groupby("group")["set"].nunique()
@@ -55,7 +64,8 @@ def write_stats(data: FaceTable, out: Path, seed: int = 0) -> dict[str, Any]:
         "groups_of_several": int((sizes > 1).sum()),
         "groups_across_sets": int((sets_per_group > 1).sum()),
         "chi_square": statistic,
-        "p_value": p_value,
+        "p_value": math.exp(log_p),
+        "log10_p": log_p / math.log(10),
         "problems": len(data.problems),
     }
     _plots(faces, out)
@@ -78,7 +88,7 @@ def _text(data: FaceTable, summary: dict[str, Any], stem: str) -> str:
     text.append(
         f"Always naming the most frequent class would be right for {majority:.1%} of the faces: accuracy alone says "
         f"little here. Chi-square test that the classes are equally frequent: {summary['chi_square']:.0f}, "
-        f"p = {summary['p_value']:.2g}.\n\n![Faces by class and size]({stem}-plots.png)\n\n## Near copies\n"
+        f"p = {p_text(summary['log10_p'] * math.log(10))}.\n\n![Faces by class and size]({stem}-plots.png)\n\n## Near copies\n"
     )
     text.append(
         f"{summary['groups']} groups of near copies; {summary['groups_of_several']} hold several images, "

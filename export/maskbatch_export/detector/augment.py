@@ -36,6 +36,7 @@ class SceneRecipe:
     Attributes:
         size: side of a crop in pixels.
         mosaic: share of crops made of four windows.
+        close: share of crops in which one face fills half of the crop or more, up to one and a half times its height.
         damage: chance of each kind of CCTV damage.
         least_visible: a face cut by the window to less than this share of its area is ignored.
         least_side: a face with a shorter side below this many pixels is ignored.
@@ -43,12 +44,15 @@ class SceneRecipe:
 
     size: int = 448
     mosaic: float = 0.2
+    close: float = 0.0
     damage: float = 0.08
     least_visible: float = 0.35
     least_side: float = 3.0
 
 
-Zoom = Literal["any", "small", "near"]
+Zoom = Literal["any", "small", "near", "close"]
+LEAST_CLOSE_SIDE = 48.0
+"""A face with fewer pixels is not made to fill a crop: nothing of it would be left."""
 
 
 def _zoom(rng: np.random.Generator, kind_of_zoom: Zoom) -> float:
@@ -61,20 +65,35 @@ def _zoom(rng: np.random.Generator, kind_of_zoom: Zoom) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
+def _subject(picture: Picture, rng: np.random.Generator, zoom: Zoom) -> np.ndarray | None:
+    """The box of the face that the window is about, if it is about one."""
+    boxes = picture.boxes
+    if zoom == "close":
+        boxes = boxes[~picture.ignored & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=1e9) >= LEAST_CLOSE_SIDE)]
+    if not len(boxes) or (zoom != "close" and rng.random() >= 0.85):
+        return None
+    chosen: np.ndarray = boxes[rng.integers(len(boxes))]
+    return chosen
+
+
 def window(
     picture: Picture, width: int, height: int, rng: np.random.Generator, recipe: SceneRecipe, zoom: Zoom = "any"
 ) -> Crop:
     """A window of ``width`` x ``height`` from the zoomed, perhaps mirrored image; black where the image ends."""
     tall, wide = picture.image.shape[:2]
-    scale = SCALE_OF / max(tall, wide) * _zoom(rng, zoom)
+    subject = _subject(picture, rng, zoom)
+    if zoom == "close" and subject is not None:
+        scale = height * float(np.exp(rng.uniform(np.log(0.45), np.log(1.5)))) / float(subject[3] - subject[1])
+    else:
+        scale = SCALE_OF / max(tall, wide) * _zoom(rng, "any" if zoom == "close" else zoom)
     scale_x, scale_y = scale * np.exp(rng.uniform(-0.08, 0.08, 2))
     flip = rng.random() < 0.5
     anchor = rng.random(2)
-    if len(picture.boxes) and rng.random() < 0.85:
-        box = picture.boxes[rng.integers(len(picture.boxes))]
+    if subject is not None:
         # The chosen face lands anywhere in the window, unless the image's border is in the way.
-        centre = (box[:2] + box[2:]) / 2 * (scale_x, scale_y)
-        wish = centre - rng.uniform(0.1, 0.9, 2) * (width, height)
+        centre = (subject[:2] + subject[2:]) / 2 * (scale_x, scale_y)
+        spread = (0.35, 0.65) if zoom == "close" else (0.1, 0.9)
+        wish = centre - rng.uniform(*spread, 2) * (width, height)
     else:
         wish = anchor * (wide * scale_x - width, tall * scale_y - height)
     offset = []
@@ -172,7 +191,9 @@ class Sampler:
     def crop(self, rng: np.random.Generator, plain: bool = False) -> Crop:
         """One crop; ``plain`` leaves out mosaics and damage and stays near the evaluation's scale."""
         recipe = self.recipe
-        if not plain and rng.random() < recipe.mosaic:
+        if recipe.close and rng.random() < recipe.close:
+            crop = window(self._draw(rng), recipe.size, recipe.size, rng, recipe, "close")
+        elif not plain and rng.random() < recipe.mosaic:
             crop = mosaic([self._draw(rng) for _ in range(4)], rng, recipe)
         else:
             crop = window(self._draw(rng), recipe.size, recipe.size, rng, recipe, "near" if plain else "any")

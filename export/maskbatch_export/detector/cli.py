@@ -15,7 +15,8 @@ from maskbatch.errors import MissingExtraError, UsageError
 from maskbatch_export.moved import add_moved
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make the face detector: train, evaluate, convert, quantize, average, stats, speed."
+    no_args_is_help=True,
+    help="Make the face detector: train, evaluate, compare, convert, quantize, average, stats, speed.",
 )
 
 MOVED = {"export": "convert", "quantise": "quantize", "half": "quantize --variant fp16", "blend": "average"}
@@ -105,6 +106,21 @@ def train(
     with_validation: Annotated[
         bool, typer.Option("--with-validation", help="Train on the validation part of the mask sets too.")
     ] = False,
+    shares: Annotated[
+        str | None,
+        typer.Option(help="Shares of the data sets, as in wider_face=0.3,street_masks=0.2; in place of --wider-share."),
+    ] = None,
+    close: Annotated[float, typer.Option(help="Share of crops that one face fills.")] = 0.0,
+    large_every: Annotated[
+        int, typer.Option(help="Each Nth step has half as many crops of 640 pixels; 0 = never.")
+    ] = 0,
+    keep: Annotated[
+        float, typer.Option(help="Pull towards the weights that training began with, in place of weight decay.")
+    ] = 0.0,
+    consensus: Annotated[
+        list[str] | None,
+        typer.Option(help="Detector (FILE, yunet=FILE) whose agreement with others completes the labels; repeatable."),
+    ] = None,
 ) -> None:
     """Fine-tune the initial model (PyTorch backend)."""
     _torch_backend(threads)
@@ -130,17 +146,35 @@ def train(
         seed=seed,
         plain_share=plain_share,
         architecture=Architecture(stem=stem, refine=tuple(filter(None, refine.split(",")))),
-        recipe=SceneRecipe(size=size, mosaic=mosaic),
-        shares={
+        recipe=SceneRecipe(size=size, mosaic=mosaic, close=close),
+        shares=_shares(shares)
+        if shares
+        else {
             "face_mask_detection": 0.28 / 0.66 * (1 - wider_share),
             "ilc2021": 0.38 / 0.66 * (1 - wider_share),
             "wider_face": wider_share,
         },
+        large_every=large_every,
+        keep=keep,
+        frozen_norms=begin_at is not None and begin_at.suffix == ".onnx",
+        consensus=tuple(consensus or ()),
         ignore_by=ignore_by,
         distil=distil,
         with_validation=with_validation,
     )
     run_training(settings, run, data, start, teacher, validate_minutes, begin_at)
+
+
+def _shares(text: str) -> dict[str, float]:
+    from maskbatch_export.detector.data import ORIGINS
+
+    try:
+        shares = {name: float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UsageError(f"--shares {text}: write NAME=SHARE,NAME=SHARE") from None
+    if unknown := sorted(shares.keys() - set(ORIGINS)):
+        raise UsageError(f"--shares: there is no data set {unknown[0]}; there are {', '.join(ORIGINS)}")
+    return shares
 
 
 @app.command()
@@ -266,19 +300,22 @@ def evaluate(
 ) -> None:
     """Average precision and recall by face size, letterboxed, of one or more detectors on the same images."""
     from maskbatch.storage.atomic import write_bytes
-    from maskbatch_export.detector.data import MASK_SETS, WIDER, read_pictures
+    from maskbatch_export.detector.data import LOOSE_SETS, MASK_SETS, ROOMS, WIDER, present, read_pictures
     from maskbatch_export.detector.evaluate import evaluate as run_evaluation
+    from maskbatch_export.detector.hard_cases import false_alarms, one_box_each
     from maskbatch_export.detector.rivals import open_detector
     from maskbatch_export.detector.unlabelled import ignore_unlabelled
 
     detectors = {spec: open_detector(spec, size, nms_iou) for spec in models}
     others = [open_detector(ignore_by, size)] if ignore_by is not None else []
     report: dict[str, dict[str, object]] = {}
-    for origin in (*MASK_SETS, WIDER):
+    for origin in present(data):
+        if origin == ROOMS:
+            continue
         chosen = "val" if origin == WIDER and part is Part.TEST else part.value
         pictures = read_pictures(data, chosen, (origin,))  # type: ignore[arg-type]
         if others:
-            pictures, ignored = ignore_unlabelled(pictures, others, MASK_SETS)
+            pictures, ignored = ignore_unlabelled(pictures, others, (*MASK_SETS, *LOOSE_SETS))
             typer.echo(f"{origin}/{chosen}: {ignored} faces without a label ignored")
         for spec, detect in detectors.items():
             figures = run_evaluation(detect, pictures, size, score)
@@ -289,6 +326,48 @@ def evaluate(
                 f"| at {score:g} precision {figures['precision']:.3f} recall {figures['recall_at_score']:.3f} "
                 f"| recall at 1 false/image (score {figures['score_at_1_false_per_picture']:.3f}) {recall}"
             )
+    rooms = read_pictures(data, part.value, (ROOMS,)) if ROOMS in present(data) else []
+    faces = read_pictures(data, part.value, tuple(origin for origin in MASK_SETS if origin in present(data)))
+    for spec, detect in detectors.items():
+        images, alarms = false_alarms(detect, rooms, score)
+        close = one_box_each(detect, faces, score)
+        report.setdefault(spec, {})["hard cases"] = {
+            "rooms": len(rooms),
+            "rooms_with_a_face": images,
+            "false": alarms,
+            **close,
+        }
+        typer.echo(
+            f"{spec} at {score:g}: {images} of {len(rooms)} rooms without people with {alarms} detections | of {close['close_ups']} "
+            f"close-ups {close['one']:.1%} one box, {close['none']:.1%} none, {close['several']:.1%} several"
+        )
+    if out is not None:
+        write_bytes(out, json.dumps(report, indent=1).encode())
+
+
+@app.command()
+def compare(
+    data: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Annotated images, as for `maskbatch evaluate`.")
+    ],
+    detector: Annotated[
+        list[str] | None, typer.Option(help="Detector as for a scan; repeatable. [default: yunet, retinaface]")
+    ] = None,
+    part: Annotated[Part, typer.Option(help="Part of the split by near-duplicate group.")] = Part.TEST,
+    size: Annotated[int, typer.Option(help="Long side at which all detectors look.")] = 640,
+    limit: Annotated[int | None, typer.Option(help="At most this many images of each folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+) -> None:
+    """Compare MTCNN with OpenCV's YuNet and ours: average precision, paired bootstrap, McNemar's test, time."""
+    from maskbatch.evaluate.report import markdown
+    from maskbatch.storage.atomic import write_bytes
+    from maskbatch_export.detector.mtcnn import compare as run_comparison
+
+    report = {}
+    for folder in data:
+        found = run_comparison(folder, detector or ("yunet", "retinaface"), part.value, size, limit)
+        report[folder.resolve().name] = found.as_dict()
+        typer.echo(f"## {folder.resolve().name}, part {part.value}\n\n{markdown(found)}")
     if out is not None:
         write_bytes(out, json.dumps(report, indent=1).encode())
 

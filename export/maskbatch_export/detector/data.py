@@ -1,4 +1,4 @@
-"""The images that the detector is trained on: two mask sets (Pascal VOC) and WIDER FACE, decoded once and held in memory."""
+"""The images that the detector is trained on: mask sets (Pascal VOC), WIDER FACE and rooms without people, decoded once and held in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from maskbatch.evaluate.voc import read_voc
 from maskbatch_export.split import Part, part_of_group
 
 MASK_SETS = ("face_mask_detection", "ilc2021")
+LOOSE_SETS = ("street_masks", "press_masks", "classroom_masks")
+"""Mask sets whose boxes are loose and where some faces have none; see `pseudo`."""
 WIDER = "wider_face"
+ROOMS = "empty_rooms"
+ORIGINS = (*MASK_SETS, *LOOSE_SETS, WIDER, ROOMS)
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,19 @@ def read_wider(folder: Path, part: Part | None) -> Iterator[Picture]:
         yield _picture(folder / "images" / name, folder.name, rows)
 
 
+def read_rooms(folder: Path, part: Part | None) -> Iterator[Picture]:
+    """Images without people; each is a group of its own."""
+    for path in sorted(folder.iterdir()):
+        if part is None or part_of_group(path.name) == part:
+            yield _picture(path, folder.name, [])
+
+
+def present(data: Path) -> tuple[str, ...]:
+    """The data sets that lie in a folder."""
+    return tuple(origin for origin in ORIGINS if (data / origin).is_dir())
+
+
 def read_pictures(data: Path, part: Part, origins: tuple[str, ...] = (*MASK_SETS, WIDER)) -> list[Picture]:
     """All images of a part of the given data sets, decoded (about 0.5 MB each)."""
-    found: list[Picture] = []
-    for origin in origins:
-        found.extend((read_wider if origin == WIDER else read_mask_set)(data / origin, part))
-    return found
+    readers = {WIDER: read_wider, ROOMS: read_rooms}
+    return [picture for origin in origins for picture in readers.get(origin, read_mask_set)(data / origin, part)]

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,20 @@ import torch
 from maskbatch.storage.atomic import written_whole
 from maskbatch_export.detector.anchors import make_anchors
 from maskbatch_export.detector.augment import Crop, Sampler, SceneRecipe
-from maskbatch_export.detector.data import MASK_SETS, WIDER, Picture, read_pictures
+from maskbatch_export.detector.data import MASK_SETS, WIDER, Picture, present, read_pictures
 from maskbatch_export.detector.evaluate import Predict, detector, evaluate
 from maskbatch_export.detector.landmarks import distil_landmarks
 from maskbatch_export.detector.loss import LossSettings, detection_loss, distillation_loss, flatten
 from maskbatch_export.detector.model import Architecture, build_model
+from maskbatch_export.detector.pseudo import SIZES, complete, look
 from maskbatch_export.detector.rivals import open_detector
 from maskbatch_export.detector.runner import Runner
 from maskbatch_export.detector.unlabelled import ignore_unlabelled
-from maskbatch_export.detector.weights import load_starting_weights
+from maskbatch_export.detector.weights import load_exported_weights, load_starting_weights
 from maskbatch_export.saving import save_arrays
 
+CONSENSUS_SCORE = 0.5
+"""Least score of a detection that completes the labels."""
 LONGEST_STEP_S = 30.0
 """A step counts for no longer against the run's time: a run that was suspended for a while goes on where it was."""
 
@@ -51,6 +54,11 @@ class TrainSettings:
             learned as background; ``None`` takes the labels at their word.
         distil: weight of the starting model's scores as a second teacher on crops of WIDER FACE; 0 is off.
         with_validation: learn from the validation part of the mask sets too, once everything is chosen.
+        frozen_norms: the statistics of batch norms stay as they are; needed where training begins at an exported file.
+        keep: pull towards the weights that training began with, in place of the decay towards zero (L2-SP, Li et al. 2018,
+            arXiv:1802.01483).
+        large_every: each so manieth step has half as many crops of 640 pixels, in which faces are as large as in use; 0 = never.
+        consensus: ONNX files of ours and of others (as in :func:`.rivals.open_detector`) whose agreement completes the labels.
     """
 
     minutes: float = 90.0
@@ -73,16 +81,28 @@ class TrainSettings:
     ignore_by: str | None = None
     distil: float = 0.0
     with_validation: bool = False
+    frozen_norms: bool = False
+    keep: float = 0.0
+    large_every: int = 0
+    consensus: tuple[str, ...] = ()
 
 
-def _ahead(sampler: Sampler, start: int, count: int, plain: threading.Event) -> Iterator[list[Crop]]:
+LARGE = 640
+"""Side in pixels of the crops of a large step: that of the detector's input in use."""
+
+
+def _ahead(
+    samplers: tuple[Sampler, Sampler], settings: TrainSettings, start: int, plain: threading.Event
+) -> Iterator[list[Crop]]:
     """Batches from ``start`` on, made by one thread two steps ahead."""
     ready: queue.Queue[list[Crop]] = queue.Queue(2)
 
     def work() -> None:
         step = start
         while True:
-            ready.put(sampler.batch(step, count, plain.is_set()))
+            large = settings.large_every and step % settings.large_every == 0
+            count = max(1, settings.batch // 2) if large else settings.batch
+            ready.put(samplers[1 if large else 0].batch(step, count, plain.is_set()))
             step += 1
 
     threading.Thread(target=work, daemon=True).start()
@@ -144,7 +164,7 @@ class Trainer:
         self.tensors = variables(self.model)
         trained = [v.value for v in self.model.trainable_variables]
         groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.decay},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.0 if settings.keep else settings.decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.parameters = trained
@@ -157,11 +177,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.rate)
         self.average = {name: t.detach().clone() for name, t in self.tensors.items()}
         self.step, self.seconds = 0, 0.0
-        self.anchors = torch.from_numpy(make_anchors(settings.recipe.size, settings.recipe.size))
+        self.anchors = {side: torch.from_numpy(make_anchors(side, side)) for side in (settings.recipe.size, LARGE)}
+        self.began = [p.detach().clone() for p in self.parameters]
 
     def begin(self, path: Path) -> None:
-        """Start from these weights (``.npz`` by variable path)."""
-        load_average(self.model, path)
+        """Start from these weights (``.npz`` by variable path, or an exported ``.onnx``)."""
+        (load_exported_weights if path.suffix == ".onnx" else load_average)(self.model, path)
+        self.began = [p.detach().clone() for p in self.parameters]
         self.average = {name: t.detach().clone() for name, t in self.tensors.items()}
 
     def rate(self) -> float:
@@ -177,10 +199,10 @@ class Trainer:
             group["lr"] = self.rate()
         images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2)
         images = images.to(torch.float32, memory_format=torch.channels_last)
-        self.runner.training = True
+        self.runner.training = not self.settings.frozen_norms
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
             heads = self.runner(images)
-        loss, parts = detection_loss(heads, crops, self.anchors, self.settings.loss)
+        loss, parts = detection_loss(heads, crops, self.anchors[images.shape[-1]], self.settings.loss)
         known = [index for index, crop in enumerate(crops) if crop.origin == WIDER]
         if self.teacher is not None and known:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
@@ -193,6 +215,10 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
+            if self.settings.keep:
+                with torch.no_grad():
+                    for now, then in zip(self.parameters, self.began, strict=True):
+                        now.lerp_(then, min(1.0, self.rate() * self.settings.keep))
         self.step += 1
         keep = min(self.settings.average, (1 + self.step) / (20 + self.step))
         with torch.no_grad():
@@ -279,12 +305,17 @@ def train(
     if begin_at is not None:
         trainer.begin(begin_at)
     resumed = trainer.resume()
-    held_out = read_pictures(data, "val")
-    learned = read_pictures(data, "train")
+    origins = tuple(origin for origin in present(data) if settings.shares.get(origin))
+    held_out = [p for p in read_pictures(data, "val", origins) if len(p.boxes)]
+    learned = read_pictures(data, "train", origins)
     if settings.with_validation:
         learned += [p for p in held_out if p.origin in MASK_SETS]
-    pictures = distil_landmarks(learned, teacher, run / "landmarks.npz")
     unlabelled = 0
+    if settings.consensus:
+        detectors = {spec: [open_detector(spec, size) for size in SIZES] for spec in settings.consensus}
+        learned, completed = complete(learned, look(learned, detectors, CONSENSUS_SCORE, run / "consensus.npz"))
+        _log(run, {"event": "consensus", **completed})
+    pictures = distil_landmarks(learned, teacher, run / "landmarks.npz")
     if settings.ignore_by:
         teachers = [open_detector(settings.ignore_by, size) for size in (640, 1120)]
         pictures, unlabelled = ignore_unlabelled(pictures, teachers, MASK_SETS)
@@ -304,9 +335,9 @@ def train(
         },
     )
     plain = threading.Event()
-    batches = _ahead(
-        Sampler(pictures, dict(settings.shares), settings.recipe, settings.seed), trainer.step, settings.batch, plain
-    )
+    recipes = (settings.recipe, replace(settings.recipe, size=LARGE))
+    small, large = (Sampler(pictures, dict(settings.shares), recipe, settings.seed) for recipe in recipes)
+    batches = _ahead((small, large), settings, trainer.step, plain)
     limit, saved, judged = settings.minutes * 60, trainer.seconds, trainer.seconds
     sums: dict[str, float] = {}
     for crops in batches:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from maskbatch.errors import ModelError
 from maskbatch_export.detector.anchors import ANCHORS_PER_CELL
 from maskbatch_export.detector.model import STAGES
 
@@ -111,3 +112,36 @@ def load_starting_weights(model: keras.Model, path: Path) -> list[str]:
         if not (_fill(head.bias, np.concatenate(biases)) and exact):
             partial.append(f"head{i}")
     return partial
+
+
+def load_exported_weights(model: keras.Model, path: Path) -> None:
+    """Fill ``model`` from a float32 file of ``convert``, to train on from what was shipped.
+
+    Batch norms were folded there: the convolutions get the folded kernels, the norms a scale of 1 and the folded bias. Their statistics
+    (mean 0, variance 1) are not those of the data, so training has to keep them as they are.
+
+    Raises:
+        ModelError: the file is of another architecture.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    stored = {item.name: numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
+    for layer in model.layers:
+        if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            continue
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        kernel, bias = stored.get(f"{layer.name}.kernel"), stored.get(f"{layer.name}.bias")
+        wanted = tuple(layer.kernel.shape)
+        moved = None if kernel is None else kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+        if moved is None or bias is None or moved.shape != wanted:
+            raise ModelError(f"{path}: its layer {layer.name} is not that of this architecture")
+        layer.kernel.assign(moved)
+        if layer.bias is not None:
+            layer.bias.assign(bias)
+            continue
+        norm = model.get_layer(f"{layer.name.removesuffix('_conv')}_bn")
+        norm.gamma.assign(np.full(bias.shape, np.sqrt(1 + norm.epsilon), np.float32))
+        norm.beta.assign(bias)
+        norm.moving_mean.assign(np.zeros_like(bias))
+        norm.moving_variance.assign(np.ones_like(bias))

@@ -1,15 +1,12 @@
-"""MTCNN beside OpenCV's YuNet and our own detector: ``python -m maskbatch_export.detector.mtcnn_comparison DATA --part test``.
+"""MTCNN beside OpenCV's YuNet and our own detector: ``maskbatch export detector compare``.
 
 Mask projects before this one detected with MTCNN or with OpenCV and left open which is better. MTCNN (Zhang et al., 2016;
-package `mtcnn`, which runs on TensorFlow) sees each image scaled as the others see it, and with its thresholds lowered so that
-the precision-recall curve has a tail; `--default-thresholds` leaves them as the package has them.
+package `mtcnn`, which runs on TensorFlow) sees each image scaled as the others see it: with its thresholds lowered so that
+the precision-recall curve has a tail, and with those that the package has.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +14,10 @@ import cv2
 import numpy as np
 
 from maskbatch.detect.letterbox import scaled_size
-from maskbatch.errors import MaskbatchError, MissingExtraError
+from maskbatch.errors import MissingExtraError
 from maskbatch.evaluate.main import EvaluationRequest, evaluate_models
-from maskbatch.evaluate.report import Rules, markdown
+from maskbatch.evaluate.report import Evaluation, Rules
+from maskbatch.evaluate.truth import PartName
 from maskbatch.types import Detections, Image
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -35,8 +33,6 @@ class Mtcnn:
         default_thresholds: keep the package's thresholds.
     """
 
-    name = "mtcnn"
-
     def __init__(self, det_size: int = 640, min_face: int = 12, default_thresholds: bool = False) -> None:
         try:
             from mtcnn import MTCNN
@@ -44,6 +40,7 @@ class Mtcnn:
             raise MissingExtraError(
                 "the comparison needs the package mtcnn: install it with `uv pip install mtcnn`"
             ) from None
+        self.name = "mtcnn, own thresholds" if default_thresholds else "mtcnn"
         self._det_size = det_size
         self._options: dict[str, float] = {"min_face_size": min_face, **({} if default_thresholds else LOWERED)}
         self._network = MTCNN(device="CPU:0")
@@ -72,37 +69,28 @@ class Mtcnn:
         return found.select(solid).select(np.argsort(-scores[solid], kind="stable"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison and print its tables; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="maskbatch_export.detector.mtcnn_comparison", description=str(__doc__).partition("\n\n")[0]
+def compare(
+    data: Path, detectors: Sequence[str], part: PartName, det_size: int, limit: int | None = None
+) -> Evaluation:
+    """MTCNN, with lowered thresholds and with its own, and maskbatch's detectors on the same annotated images.
+
+    Args:
+        data: annotated images, as for `maskbatch evaluate`.
+        detectors: names as for a scan.
+        part: of the data, by near-duplicate group.
+        det_size: long side in pixels at which all of them look.
+        limit: at most this many images.
+
+    Raises:
+        MissingExtraError: the package `mtcnn` is not installed.
+        UsageError, ModelError: as `evaluate_models`.
+    """
+    request = EvaluationRequest(
+        data=data,
+        detectors=tuple(detectors),
+        classifier=None,
+        part=part,
+        limit=limit,
+        rules=Rules(det_size=det_size),
     )
-    parser.add_argument("data", type=Path, help="annotated images, as for `maskbatch evaluate`")
-    parser.add_argument("--detector", action="append", help="others to compare with [default: yunet, retinaface]")
-    parser.add_argument("--part", choices=("all", "train", "val", "test"), default="all")
-    parser.add_argument("--det-size", type=int, default=640)
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--default-thresholds", action="store_true", help="MTCNN with its own thresholds")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    given = parser.parse_args(arguments)
-    try:
-        request = EvaluationRequest(
-            data=given.data,
-            detectors=tuple(given.detector or ("yunet", "retinaface")),
-            classifier=None,
-            part=given.part,
-            limit=given.limit,
-            rules=Rules(det_size=given.det_size),
-        )
-        found = evaluate_models(request, others=[Mtcnn(given.det_size, default_thresholds=given.default_thresholds)])
-    except MaskbatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(markdown(found))
-    if given.json is not None:
-        given.json.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return evaluate_models(request, others=[Mtcnn(det_size), Mtcnn(det_size, default_thresholds=True)])

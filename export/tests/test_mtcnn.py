@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maskbatch_export.detector.mtcnn_comparison import Mtcnn
+from maskbatch_export.detector.mtcnn import Mtcnn
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
