@@ -1,7 +1,8 @@
-"""`maskbatch models list | pull | verify`."""
+"""`maskbatch models list | pull | use | verify`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,13 +11,15 @@ from maskbatch.cli.options import Json
 
 if TYPE_CHECKING:
     from maskbatch.models import Entry
+    from maskbatch.models.defaults import OwnDefault
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    models = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
+    models = typer.Typer(no_args_is_help=True, help="List, download, choose and verify models.")
     models.command("list")(list_models)
     models.command("pull", no_args_is_help=True)(pull)
+    models.command("use", no_args_is_help=True)(use)
     models.command("verify")(verify)
     app.add_typer(models, name="models")
 
@@ -26,12 +29,16 @@ def list_models(
 ) -> None:
     """List the registered models: what they are for, their licence, and whether they are installed."""
     from maskbatch.models import all_entries
+    from maskbatch.models.defaults import check_default, own_default
 
-    entries = all_entries()
+    entries, own = all_entries(), own_default()
     if json_out:
         import json
 
-        typer.echo(json.dumps([_as_dict(entry) for entry in entries], indent=1))
+        listed = [_as_dict(entry) for entry in entries]
+        if own is not None:
+            listed.append(_own_as_dict(own))
+        typer.echo(json.dumps(listed, indent=1))
         return
     from rich.console import Console
     from rich.table import Table
@@ -40,6 +47,10 @@ def list_models(
     for entry in entries:
         size = f"{entry.size / 1e6:.1f} MB"
         table.add_row(entry.name, entry.role, _where(entry), size, entry.licence, entry.purpose)
+    if own is not None:
+        purpose = f"tells {', '.join(own.labels)} (DEFAULT classifier, SHA-256 {own.sha256[:12]}…, from {own.origin})"
+        size = f"{own.path.stat().st_size / 1e6:.1f} MB" if own.path.is_file() else ""
+        table.add_row(own.path.stem, "classifier", "no" if check_default(own) else "own", size, "your own", purpose)
     console = Console(width=None if Console().is_terminal else 200, markup=False, highlight=False)
     console.print(table)
     typer.echo("Get one with `maskbatch models pull NAME`; any ONNX file of a known family works as FAMILY:PATH.onnx.")
@@ -72,6 +83,31 @@ def pull(
             typer.echo(f"{name}: {path}")
 
 
+def use(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="ONNX classifier with its labels inside; mask_mobilenet_v2 = the packaged one again."
+        ),
+    ],
+) -> None:
+    """Make a classifier of your own the default of --classifier: a copy is kept in the cache folder with its checksum."""
+    from maskbatch.classify.classifier import make_classifier
+    from maskbatch.config import CLASSIFIER, ModelSettings
+    from maskbatch.models.defaults import check_name, use_classifier, use_packaged
+
+    if model == CLASSIFIER:
+        use_packaged()
+        typer.echo(f"the default classifier is {CLASSIFIER}, the packaged one")
+        return
+    from maskbatch.runtime import resolve_device
+
+    check_name(model)
+    make_classifier(ModelSettings(classifier=str(Path(model).expanduser())), resolve_device("cpu"))  # it really starts
+    own = use_classifier(Path(model).expanduser())
+    typer.echo(f"the default classifier is {own.path} (SHA-256 {own.sha256}; {', '.join(own.labels)})")
+
+
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Names to check. [default: all that are installed]")
@@ -97,7 +133,7 @@ def verify(
     else:
         for entry in chosen:
             typer.echo(f"{entry.name}: {problems[entry.name] or 'ok'} ({entry_path(entry)})")
-    if any(problems.values()):
+    if any(problems.values()) or _own_is_broken(json_out, named=bool(names)):
         raise typer.Exit(EXIT_FATAL)
 
 
@@ -133,3 +169,27 @@ def _as_dict(entry: Entry) -> dict[str, object]:
         "path": str(path),
         "here": path.exists(),
     }
+
+
+def _own_as_dict(own: OwnDefault) -> dict[str, object]:
+    return {
+        "name": own.path.stem,
+        "role": "classifier",
+        "default": True,
+        "labels": list(own.labels),
+        "origin": own.origin,
+        "sha256": own.sha256,
+        "path": str(own.path),
+        "here": own.path.exists(),
+    }
+
+
+def _own_is_broken(json_out: bool, named: bool) -> bool:
+    """Whether the user's own default, which is checked where all models are, is not what was chosen."""
+    from maskbatch.models.defaults import check_default, own_default
+
+    own = None if named else own_default()
+    problem = "" if own is None else check_default(own)
+    if own is not None:
+        typer.echo(f"{own.path.stem}: {problem or 'ok'} ({own.path})", err=json_out)
+    return bool(problem)

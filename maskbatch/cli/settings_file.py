@@ -98,8 +98,10 @@ def with_settings_file(function: Callable[..., None]) -> Callable[..., None]:
         displaced = _displaced(_context)
         for name in displaced:
             values[name] = signature.parameters[name].default
+        chosen = _chosen_models(_context)
+        values |= chosen
         if show_config:
-            for line in _shown(_context, values, displaced):
+            for line in _shown(_context, values, displaced, chosen):
                 typer.echo(line)
             raise typer.Exit
         if config_file is not None:
@@ -112,6 +114,17 @@ def with_settings_file(function: Callable[..., None]) -> Callable[..., None]:
     )
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _chosen_models(context: typer.Context) -> dict[str, str]:
+    """The user's own default classifier (`maskbatch models use`), for commands that take one and were not given any."""
+    source = context.get_parameter_source("classifier") if "classifier" in context.params else None
+    if source is None or source.name != "DEFAULT":
+        return {}
+    from maskbatch.models.defaults import default_classifier
+
+    own = default_classifier()
+    return {} if own is None else {"classifier": own}
 
 
 def _panel(parameter: inspect.Parameter) -> str | None:
@@ -279,7 +292,9 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _shown(context: typer.Context, values: Mapping[str, Any], displaced: Mapping[str, str]) -> Iterator[str]:
+def _shown(
+    context: typer.Context, values: Mapping[str, Any], displaced: Mapping[str, str], chosen: Mapping[str, str]
+) -> Iterator[str]:
     read: SettingsFile | None = context.meta.get(__name__)
     origins = {
         "COMMANDLINE": "command line",
@@ -290,6 +305,7 @@ def _shown(context: typer.Context, values: Mapping[str, Any], displaced: Mapping
     for name, option, source in _options(context):
         shown = _as_text(values[name])
         origin = f"default (in place of the file's, for --{displaced[name]})" if name in displaced else ""
+        origin = "maskbatch models use" if name in chosen else origin
         rows.append((option, _SECRET.sub("//…@", shown), origin or origins.get(source, "default")))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     for option, shown, origin in rows:
