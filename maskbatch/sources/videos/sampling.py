@@ -8,6 +8,7 @@ before it: not on where a file is cut, nor on where reading began.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +100,8 @@ def _snapped(
     whole: type = np.int64
     if int(np.abs(times - origin).max()) * unit.denominator + unit.numerator >= 1 << 62:
         whole = object
-    at = (times[keys] - origin).astype(whole) * unit.denominator
-    points = number[samples].astype(whole) * unit.numerator
+    at: Any = (times[keys] - origin).astype(whole) * unit.denominator
+    points: Any = number[samples].astype(whole) * unit.numerator
     behind = np.clip(np.searchsorted(at, points), 0, len(keys) - 1)
     before = np.maximum(behind - 1, 0)
     nearest = np.where(np.abs(at[before] - points) <= np.abs(at[behind] - points), before, behind)
