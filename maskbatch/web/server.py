@@ -13,6 +13,7 @@ import html
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any
@@ -152,6 +153,9 @@ def make_server(guarded: App) -> Any:
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
+            if threading.current_thread() is not threading.main_thread():  # the program's own handlers decide then
+                yield
+                return
             before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
                 yield
