@@ -30,6 +30,10 @@ DET_SIZE = 640
 REDACT_SIZE = 1280
 MIN_SCORE = 0.4
 """Detector score from which a scan keeps a face, unless another is given; an evaluation "as in a scan" uses the same."""
+FOLLOWING_FPS = 3.0
+"""Frames a second that the command line takes with ``--track`` and nothing else said: enough to follow people (`benchmarks/walkers.py`)."""
+WIDEST_STEP_S = 0.5
+"""A wider step is told when people are followed over it."""
 STRIDE = 32
 """The detector's input has sides that are multiples of this."""
 

@@ -43,7 +43,7 @@ def digest(path: Path) -> str:
 def test_the_bytes_of_a_result_are_those_of_the_last_version(
     name: str, archive: Path, red_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("trackers", reason="needs the extra track")
+    pytest.importorskip("scipy", reason="needs the extra track")
     monkeypatch.chdir(tmp_path)
     Path("shares.onnx").write_bytes(onnx_maker.share_classifier(LABELS))
     Path("red.onnx").write_bytes(red_model.read_bytes())  # named relatively: the settings are in the metadata

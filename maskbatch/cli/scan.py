@@ -169,7 +169,10 @@ def scan(
     track: Annotated[
         bool,
         typer.Option(
-            "--track", help="Follow persons within each video; writes results.tracks.parquet.", rich_help_panel=VIDEO
+            "--track",
+            help="Follow persons within each video; writes results.tracks.parquet. Looks 3 times a second unless --fps, --every, --keyframes or --all say "
+            "otherwise.",
+            rich_help_panel=VIDEO,
         ),
     ] = False,
     camera: Annotated[
@@ -423,7 +426,7 @@ def scan(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config = c.ScanConfig(
         models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
-        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap),
+        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap, track),
         limits=c.Limits(max_pixels),
         execution=c.Execution(
             device=device,

@@ -49,6 +49,9 @@ def summary_lines(summary: ScanSummary, config: ScanConfig) -> Iterator[str]:
             f", {summary.frames_failed} failed" if summary.frames_failed else ""
         )
         yield f"video: {clock(summary.video_s)} at {describe_sampling(config.sampling)}; {skipped}"
+    if config.outputs.track:
+        once = f", {summary.people_seen_once} of them seen once" if summary.people_seen_once else ""
+        yield f"{summary.people} people followed in videos{once}"
     if summary.pieces:
         all_new = not summary.resumed and not summary.duplicates  # else frames were counted that this run did not read
         rate = summary.frames_read / summary.wall_s if all_new else summary.pieces / summary.wall_s

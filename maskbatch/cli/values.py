@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from maskbatch.config import Sampling
+from maskbatch.config import FOLLOWING_FPS, Sampling
 from maskbatch.errors import UsageError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -35,8 +35,13 @@ def sampling_from(
     gate: Literal["none", "motion"],
     gate_refresh: float,
     snap: str | None = None,
+    track: bool = False,
 ) -> Sampling:
-    """The sampling that these options mean; raises UsageError where they contradict each other."""
+    """The sampling that these options mean; with `track`, and no step given, one that can follow people.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
     given = [
         name
         for name, value in (("--every", every), ("--fps", fps), ("--keyframes", keyframes), ("--all", all_frames))
@@ -44,7 +49,7 @@ def sampling_from(
     ]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other")
-    every_s = seconds(every, "--every") if every else 1 / fps if fps else 1.0
+    every_s = seconds(every, "--every") if every else 1 / fps if fps else 1 / FOLLOWING_FPS if track else 1.0
     if every_s <= 0:
         raise UsageError(f"--every {every}: must be more than 0")
     start_s = seconds(start, "--start") if start else 0.0

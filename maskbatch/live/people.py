@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maskbatch.results.tracks import MEMORY_S, TRACKS, OnlineTracker
+from maskbatch.results.following import MEMORY_S, Follower
+from maskbatch.results.tracks import TRACKS
 from maskbatch.tasks import Task
 from maskbatch.types import Floats, Frame
 
@@ -53,12 +54,12 @@ class People:
         step_s: seconds between two samples.
 
     Raises:
-        MissingExtraError: the tracking library is not installed.
+        MissingExtraError: SciPy is not installed.
     """
 
     def __init__(self, task: Task, step_s: float) -> None:
         self._task = task
-        self._tracker = OnlineTracker(np.array([0.0, max(step_s, 0.02)]))
+        self._tracker = Follower(np.array([0.0, max(step_s, 0.02)]))
         self._memory_s = max(MEMORY_S, 2.5 * step_s)
         self.present: dict[int, Person] = {}
 

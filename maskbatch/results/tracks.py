@@ -1,10 +1,7 @@
 """Tracks of persons within one video, and the table of them.
 
-Association is ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864) as the library ``trackers`` implements it, with
-buffered IoU (Yang et al. 2023, https://arxiv.org/abs/2211.14317) as its similarity: at a frame a second the boxes of one face
-seldom overlap, so boxes are widened by as much as faces move between two samples.
-
-Tracks are made when the rows of a whole video are together, so that how it was cut into units does not matter.
+Who is who from frame to frame is decided in `results.following`. Tracks are made when the rows of a whole video are together, so that how it
+was cut into units does not matter.
 """
 
 from __future__ import annotations
@@ -17,22 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from maskbatch.errors import MissingExtraError
 from maskbatch.results.columns import numbers
+from maskbatch.results.following import Follower
 from maskbatch.results.schema import DICTIONARY, SMALL_DICTIONARY
-
-MEMORY_S = 3.0
-"""A person who is not seen for longer than this (or than two and a half samples) is a new person."""
-
-REACH_PER_S = 2.0
-"""Box widths by which a box is widened per second between two samples, on each side; about what strolling takes."""
-
-REACH = (0.2, 2.0)
-"""Least and most widening. Beyond two widths neighbours would be taken for each other."""
-
-MIN_SIMILARITY = 0.1
-BEGINNING_SCORE = 0.5
-"""Faces with a lower score prolong a track but do not begin one."""
 
 _CHUNK = 65_536
 
@@ -66,7 +50,7 @@ def track_video(table: pa.Table) -> pa.Array:
         int64 per row: the track, counted from 0 in the order of first appearance; null for a low-score face that is on no track.
 
     Raises:
-        MissingExtraError: the tracking library is not installed.
+        MissingExtraError: SciPy is not installed.
     """
     times = _floats(table["time_s"])
     frames = _floats(table["frame"])
@@ -77,101 +61,10 @@ def track_video(table: pa.Table) -> pa.Array:
     numbering = np.full(len(table), -1, np.int64)
     if len(table):
         edges = np.flatnonzero(np.diff(frames, prepend=np.nan, append=np.nan) != 0)
-        tracker = _Tracker(times[edges[:-1]])
+        follower = Follower(times[edges[:-1]])
         for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            numbering[begin:end] = tracker.update(boxes[begin:end], scores[begin:end], float(times[begin]))
+            numbering[begin:end] = follower.update(boxes[begin:end], scores[begin:end], float(times[begin]))
     return numbers(numbering, pa.int64(), numbering < 0)
-
-
-class _Tracker:
-    """ByteTrack over irregular samples, with numbers for first sightings too.
-
-    The library gives a new track its number only at its second sighting. Here a person who passes in one sample is a person,
-    so tracks are numbered as they begin.
-    """
-
-    def __init__(self, times: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-        """`times`: seconds of the frames with faces, in the order they will come."""
-        try:
-            import supervision
-            import trackers
-        except ImportError as error:
-            raise MissingExtraError(
-                "tracking needs the extra `track`: pip install 'maskbatch[track]' (or uv sync --extra track)"
-            ) from error
-        self._detections = supervision.Detections
-        steps = np.diff(times)
-        steps = steps[steps > 0]
-        # The nominal step is that of neighbouring samples; gaps in which nobody is seen are longer.
-        self._step = float(np.quantile(steps, 0.1)) if len(steps) else 1.0
-        self._similarity = trackers.BIoU(buffer_ratio=REACH[0])
-        memory_s = max(MEMORY_S, 2.5 * self._step)
-        self._tracker = trackers.ByteTrackTracker(
-            lost_track_buffer=max(1, round(30 * memory_s)),  # the library counts it in frames of 1/30 s
-            frame_rate=1 / self._step,
-            track_activation_threshold=BEGINNING_SCORE,
-            high_conf_det_threshold=BEGINNING_SCORE,
-            minimum_consecutive_frames=1,
-            minimum_iou_threshold=MIN_SIMILARITY,
-            iou=self._similarity,
-        )
-        self._last: float | None = None
-        self._count = 0
-        self._begun: list[tuple[Any, int]] = []  # tracks that the library has not numbered yet
-        self._numbers: dict[int, int] = {}  # the library's number: ours
-
-    def update(
-        self,
-        boxes: np.ndarray[Any, np.dtype[np.float64]],
-        scores: np.ndarray[Any, np.dtype[np.float64]],
-        time_s: float,
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Track number per face of the next frame; -1 for none."""
-        if self._last is not None and time_s <= self._last:
-            if time_s < self._last:  # the clock jumped back: another recording begins
-                self._tracker.reset()
-                self._begun, self._numbers = [], {}
-            else:
-                time_s = float(np.nextafter(time_s, np.inf))
-        gap = self._step if self._last is None else max(0.0, time_s - self._last)
-        self._last = time_s
-        self._similarity.buffer_ratio = float(np.clip(REACH_PER_S * gap, *REACH))
-        before = list(self._tracker.tracks)  # kept, so that none of their ids can be given to a new track
-        found = self._tracker.update(
-            self._detections(
-                xyxy=boxes, confidence=scores, class_id=np.zeros(len(boxes), int), data={"row": np.arange(len(boxes))}
-            ),
-            timestamp=time_s,
-        )
-        return self._numbered(found, before, scores)
-
-    def _numbered(
-        self, found: Any, before: list[Any], scores: np.ndarray[Any, np.dtype[np.float64]]
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:
-        result = np.full(len(scores), -1, np.int64)
-        rows = [int(row) for row in found.data.get("row", [])]
-        ids = [int(number) for number in found.tracker_id]
-        for track, number in self._begun:
-            if track.tracker_id >= 0:
-                self._numbers[track.tracker_id] = number
-        alive = {id(track) for track in self._tracker.tracks}
-        self._begun = [(t, n) for t, n in self._begun if t.tracker_id < 0 and id(t) in alive]
-        for row, number in zip(rows, ids, strict=True):
-            if number >= 0:
-                result[row] = self._numbers[number]
-        # Faces without a track whose score suffices have begun one each, in this order; their tracks are the last of the list.
-        starting = [row for row, number in zip(rows, ids, strict=True) if number < 0 and scores[row] >= BEGINNING_SCORE]
-        known = {id(track) for track in before}
-        fresh = [track for track in self._tracker.tracks if id(track) not in known]
-        for row, track in zip(starting, fresh, strict=True):
-            result[row] = self._count
-            self._begun.append((track, self._count))
-            self._count += 1
-        return result
-
-
-OnlineTracker = _Tracker
-"""The same for frames that come one by one; `times` then only tells the step between two samples."""
 
 
 @dataclass(slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import maskbatch
+from maskbatch.config import FOLLOWING_FPS, WIDEST_STEP_S
 from maskbatch.errors import OutputError
 from maskbatch.jobs.completed import PiecesBySource, remaining
 from maskbatch.jobs.ledger import DamagedPartError
@@ -111,8 +113,16 @@ def _write_tracks(run: Run) -> None:
     from maskbatch.results.tracks import tracks_table
 
     rows: Any = ResultReader(run.rows_path).tables()
+    tracks = tracks_table(rows)
     with run.store.writing(run.out.tracks) as target:
-        pq.write_table(tracks_table(rows), target, compression="zstd")
+        pq.write_table(tracks, target, compression="zstd")
+    run.summary.people = len(tracks)
+    run.summary.people_seen_once = int(pc.sum(pc.equal(tracks["sightings"], 1)).as_py() or 0)
+    sampling = run.config.sampling
+    if sampling.mode == "keyframes" or (sampling.mode == "every" and sampling.every_s > WIDEST_STEP_S):
+        run.note(
+            f"people are followed over steps of more than {WIDEST_STEP_S:g} s: where many pass at a time they are told apart worse than with --fps {FOLLOWING_FPS:g}"
+        )
     run.summary.outputs["tracks"] = run.out.path(run.out.tracks)
 
 

@@ -35,6 +35,8 @@ class ScanSummary:
         drawn: inputs that are annotated or whose faces are cropped, from this run or an earlier one.
         not_drawn: name → why, of those that could not be; they are tried again by the next run.
         draw_s: seconds that drawing took in this run.
+        people: tracks of persons, with ``--track``.
+        people_seen_once: those of them with a single sighting: a passer-by at the edge, or somebody whom the step was too wide to follow.
         dry_run: nothing was.
     """
 
@@ -70,6 +72,8 @@ class ScanSummary:
     drawn: int = 0
     not_drawn: dict[str, str] = field(default_factory=dict)
     draw_s: float = 0.0
+    people: int = 0
+    people_seen_once: int = 0
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
 

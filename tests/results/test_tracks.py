@@ -16,9 +16,7 @@ from maskbatch.results import tracks
 from maskbatch.results.schema import RESULTS
 from maskbatch.results.tracks import TRACKS, track_video, tracks_table
 
-needs_trackers = pytest.mark.skipif(
-    importlib.util.find_spec("trackers") is None, reason="needs the extra `track` (package trackers)"
-)
+needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="needs the extra `track` (SciPy)")
 
 
 def faces(rows: list[tuple[float, float, float, float]], step: float = 1.0) -> pa.Table:
@@ -43,7 +41,7 @@ def faces(rows: list[tuple[float, float, float, float]], step: float = 1.0) -> p
     )
 
 
-@needs_trackers
+@needs_scipy
 def test_two_people_keep_their_numbers_at_a_frame_a_second() -> None:
     rows = []
     for second in range(12):
@@ -53,25 +51,25 @@ def test_two_people_keep_their_numbers_at_a_frame_a_second() -> None:
     assert found == [0, 1] * 12
 
 
-@needs_trackers
+@needs_scipy
 def test_person_seen_once_is_a_person_and_an_absence_ends_a_track() -> None:
     rows = [(0.0, 100, 30, 0.9), (1.0, 100, 30, 0.9), (5.0, 500, 30, 0.9), (60.0, 100, 30, 0.9), (61.0, 105, 30, 0.9)]
     assert track_video(faces(rows)).to_pylist() == [0, 0, 1, 2, 2]
 
 
-@needs_trackers
+@needs_scipy
 def test_short_occlusion_does_not_end_a_track() -> None:
     rows = [(t, 100 + 4 * t, 30, 0.9) for t in (0.0, 1.0, 2.0, 4.0, 5.0, 6.0)]
     assert track_video(faces(rows)).to_pylist() == [0] * 6
 
 
-@needs_trackers
+@needs_scipy
 def test_faint_face_prolongs_a_track_but_begins_none() -> None:
     rows = [(0.0, 100, 30, 0.9), (0.0, 500, 30, 0.3), (1.0, 101, 30, 0.35), (2.0, 102, 30, 0.9)]
     assert track_video(faces(rows)).to_pylist() == [0, None, 0, 0]
 
 
-@needs_trackers
+@needs_scipy
 def test_every_sampling_rate_gives_the_same_people() -> None:
     for step in (0.04, 0.2, 1.0):
         times = np.arange(0, 10, step)
@@ -83,7 +81,7 @@ def test_every_sampling_rate_gives_the_same_people() -> None:
         assert set(found[1::2]) == {1}, step
 
 
-@needs_trackers
+@needs_scipy
 def test_clock_that_jumps_back_begins_new_people_and_equal_times_are_borne() -> None:
     rows = [(0.0, 100, 30, 0.9), (1.0, 100, 30, 0.9), (1.0, 101, 30, 0.9), (0.0, 100, 30, 0.9), (1.0, 100, 30, 0.9)]
     table = faces(rows)
@@ -91,7 +89,7 @@ def test_clock_that_jumps_back_begins_new_people_and_equal_times_are_borne() -> 
     assert track_video(table).to_pylist() == [0, 0, 0, 1, 1]
 
 
-@needs_trackers
+@needs_scipy
 def test_numbers_follow_the_first_appearance_in_a_crowd() -> None:
     rng = np.random.default_rng(3)
     rows = []
@@ -107,7 +105,7 @@ def test_numbers_follow_the_first_appearance_in_a_crowd() -> None:
     assert all(len(numbers) == 1 for numbers in by_place.values())
 
 
-@needs_trackers
+@needs_scipy
 def test_nothing_gives_nothing() -> None:
     assert track_video(faces([]).cast(faces([(0, 1, 1, 1)]).schema)).to_pylist() == []
 
@@ -116,7 +114,7 @@ def test_missing_library_is_told_with_the_way_to_install_it(monkeypatch: pytest.
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name in ("trackers", "supervision"):
+        if name.startswith("scipy"):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 

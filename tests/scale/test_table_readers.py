@@ -15,7 +15,7 @@ import maskbatch
 
 duckdb = pytest.importorskip("duckdb", reason="needs the group scale")
 polars = pytest.importorskip("polars", reason="needs the group scale")
-pytest.importorskip("trackers", reason="needs the extra track")
+pytest.importorskip("scipy", reason="needs the extra track")
 
 
 @pytest.fixture(scope="module", params=["file", "data set"])

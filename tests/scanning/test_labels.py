@@ -46,7 +46,7 @@ def cli(*words: object) -> str:
 
 @pytest.mark.parametrize("labels", [TWO, FOUR], ids=["two", "four"])
 def test_other_labels_go_all_the_way(labels: tuple[str, ...], red_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("trackers", reason="needs the extra track")
+    pytest.importorskip("scipy", reason="needs the extra track")
     archive = write_archive(tmp_path / "in")
     model = write_model(tmp_path / "own.onnx", labels)
     out, drawn, crops = tmp_path / "results.parquet", tmp_path / "drawn", tmp_path / "crops"
