@@ -1,6 +1,6 @@
 """What redaction leaves: faces that a detector at every frame, 1,280 pixels wide, still finds in redacted videos.
 
-    python benchmarks/redaction.py ../shared [--work FOLDER] [--clips NAME …] [--redact-size 1280] [--redact-every 0] [--look FOLDER]
+    python benchmarks/redaction.py ../shared [--work FOLDER] [--clips NAME …] [--redact-size 1280] [--redact-every 0] [--judge-every 1] [--look FOLDER]
 
 Five clips with people who cross, turn, leave and return: two recordings, one film clip, and two synthetic ones in which faces of the Face Mask
 Detection set move over a photograph of an empty room. Each is scanned and redacted as a user would (one sample a second, motion gate on or
@@ -163,12 +163,16 @@ def detail_left(source: Image, output: Image, box: npt.NDArray[Any]) -> float:
     return float((first * second).sum() / max(1e-6, float((first * first).sum())))
 
 
-def judge(source: Path, output: Path, detectors: dict[str, Any], look: Path | None, name: str) -> list[dict[str, Any]]:
+def judge(
+    source: Path, output: Path, detectors: dict[str, Any], look: Path | None, name: str, every: int
+) -> list[dict[str, Any]]:
     """Sightings in the source, findings in the output, and how many of those are bare, by each judge."""
     counts = {
         who: {"clip": name, "judge": who, "sightings": 0, "found": 0, "bare": 0, "hidden": []} for who in detectors
     }
     for number, (before, written) in enumerate(zip(frames(source), frames(output), strict=True)):
+        if number % every:
+            continue
         after = np.ascontiguousarray(written[: before.shape[0], : before.shape[1]])  # odd sizes are padded
         hidden = float((cv2.absdiff(before, after).max(axis=2) > 24).mean())
         for who, detector in detectors.items():
@@ -207,6 +211,9 @@ def main() -> None:
     parser.add_argument("--clips", nargs="*")
     parser.add_argument("--redact-size", type=int, default=1280)
     parser.add_argument("--redact-every", type=float, default=0.0)
+    parser.add_argument(
+        "--judge-every", type=int, default=1, help="judge every Nth frame (all are searched and written)"
+    )
     parser.add_argument("--look", type=Path)
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
@@ -235,7 +242,7 @@ def main() -> None:
         spent = time.perf_counter() - started
         (output,) = (folder / "redacted").rglob("*.mp4")
         duration = maskbatch.read_inputs(folder / "results.parquet").duration_s.iloc[0]
-        for row in judge(path, output, judges(chosen.shared), chosen.look, name):
+        for row in judge(path, output, judges(chosen.shared), chosen.look, name, chosen.judge_every):
             cost = f"{spent / duration * 60:.0f}" if row["judge"] == "retinaface" else ""
             print(
                 f"{name:12} {row['judge']:10} {row['sightings']:9} {row['found']:6} {row['bare']:5} {np.mean(row['hidden']):8.1%}   {cost}",

@@ -127,7 +127,7 @@ class TwoScales:
         for image, small, large in zip(images, self._small.detect(images), self._large.detect(images), strict=True):
             kept = [
                 _plausible(detections, detector.det_size / max(image.shape[:2]), least)
-                for detections, detector, least in ((small, self._small, 0.35), (large, self._large, 0.45))
+                for detections, detector, least in ((small, self._small, 0.35), (large, self._large, 0.6))
             ]
             found.append(_together(*kept))
         return found
