@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from maskbatch.config import Limits, ModelSettings, Sampling
+from maskbatch.config import Limits, Sampling
+from maskbatch.detect.nms import nms
 from maskbatch.draw.cover import HOLD_S, Cover, Looks
 from maskbatch.draw.images import by_frame
 from maskbatch.sources.videos.reader import VideoReader
-from maskbatch.types import Detections, Floats, Frame, Piece, Source
+from maskbatch.types import Detections, Floats, Frame, Image, Piece, Source
 
 if TYPE_CHECKING:
     from maskbatch.detect.base import Detector
 
-MIN_SCORE = 0.15
+MIN_SCORE = 0.2
 """Detector score from which something is hidden; the scan asks for more before it counts a face."""
 
 
@@ -82,9 +82,72 @@ def cover_of_rows(rows: pa.Table, step_s: float, *, landmarks: bool = False) -> 
     return looks.cover(step_s, landmarks=landmarks)
 
 
-def redaction_settings(models: ModelSettings, det_size: int) -> ModelSettings:
-    """The scan's `ModelSettings` for this search: its detector, at this size or the scan's own if that is larger."""
-    return replace(models, det_size=max(det_size, models.det_size), min_score=min(MIN_SCORE, models.min_score))
+class TwoScales:
+    """A detector made of the scan's own and of one that sees more pixels and so smaller faces.
+
+    In many pixels a smooth, dark wall is easily taken for a large face: large ones need a better score there.
+
+    Args:
+        small: at the size of the scan.
+        large: the same model at a larger size.
+    """
+
+    def __init__(self, small: Detector, large: Detector) -> None:
+        self._small = small
+        self._large = large
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self._large.name
+
+    @property
+    def has_landmarks(self) -> bool:
+        """See `Detector.has_landmarks`."""
+        return self._large.has_landmarks
+
+    @property
+    def det_size(self) -> int:
+        """The larger one."""
+        return self._large.det_size
+
+    @property
+    def batch_size(self) -> int:
+        """See `Detector.batch_size`."""
+        return self._large.batch_size
+
+    def warm_up(self) -> None:
+        """See `Detector.warm_up`."""
+        self._small.warm_up()
+        self._large.warm_up()
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """See `Detector.detect`; what both find is there once."""
+        found = []
+        for image, small, large in zip(images, self._small.detect(images), self._large.detect(images), strict=True):
+            kept = [
+                _plausible(detections, detector.det_size / max(image.shape[:2]), least)
+                for detections, detector, least in ((small, self._small, 0.35), (large, self._large, 0.6))
+            ]
+            found.append(_together(*kept))
+        return found
+
+
+_LARGE = 224
+"""Pixels of the detector's input from which a face is large."""
+
+
+def _plausible(found: Detections, scale: float, least: float) -> Detections:
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1, initial=0) * scale
+    return found.select((found.scores >= least) | ((sides < _LARGE) & (found.scores >= MIN_SCORE)))
+
+
+def _together(small: Detections, large: Detections) -> Detections:
+    """Both, but of faces that both found the one with the better score."""
+    boxes, scores, points = (np.concatenate(pair) for pair in zip(_parts(small), _parts(large), strict=True))
+    order = np.argsort(-scores, kind="stable")
+    order = order[nms(boxes[order], 0.5)]
+    return Detections(boxes[order], scores[order], points[order])
 
 
 _Parts = tuple[Floats, Floats, Floats]

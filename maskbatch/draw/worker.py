@@ -21,7 +21,7 @@ from maskbatch.config import ScanConfig
 from maskbatch.draw.crop_writer import write_crops
 from maskbatch.draw.faces import Style
 from maskbatch.draw.images import COLUMNS, annotate_image
-from maskbatch.draw.search import redaction_settings, search_faces
+from maskbatch.draw.search import MIN_SCORE, TwoScales, search_faces
 from maskbatch.draw.videos import annotate_video
 from maskbatch.runtime.opencv import OneOpenCVThread
 from maskbatch.storage.opener import is_url, open_binary
@@ -159,8 +159,13 @@ class DrawWorker:
 
             config = self._config
             device = self._devices[0] if self._devices else resolve_device("cpu")
-            models = redaction_settings(config.models, config.outputs.redact_size)
-            self._detector = make_detector(models, device, config.execution.batch_size)
+            models = replace(config.models, min_score=min(MIN_SCORE, config.models.min_score))
+            small: Detector = make_detector(models, device, config.execution.batch_size)
+            size = config.outputs.redact_size
+            if size > models.det_size:
+                large = make_detector(replace(models, det_size=size), device, config.execution.batch_size)
+                small = TwoScales(small, large)
+            self._detector = small
         return self._detector
 
 
