@@ -3,7 +3,8 @@
     uv run --all-packages python -m benchmarks.improve TRUTH --replay SET --replay SET --work FOLDER
 
 TRUTH is a Pascal VOC folder that the classifier was not trained on. The reviewer sees part of its detections and knows the annotated label
-of each; what `maskbatch export classifier improve` then prints is printed.
+of each; what `maskbatch export classifier improve` then prints is printed. With --degrade N the images become those of a poor camera: N times
+coarser, dark, and compressed hard.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import maskbatch
@@ -25,11 +27,11 @@ from maskbatch.tasks.mask import LABELS
 def review(result: Path, truth: Path, log: Path, share: float, wrong: float, seed: int = 0) -> tuple[int, int]:
     """Write what a reviewer would who sees `share` of the faces and errs in `wrong` of them; decisions, and how many changed a label."""
     rng = np.random.default_rng(seed)
-    known = {item.name: item for item in read_truth(truth)}
+    known = {Path(item.name).stem: item for item in read_truth(truth)}
     faces = maskbatch.read_results(str(result))
     decisions, changed = [], 0
     for row in faces.itertuples():
-        item = known.get(Path(str(row.source)).name)
+        item = known.get(Path(str(row.source)).stem)
         if item is None or not len(item.boxes) or rng.random() >= share:
             continue
         box = np.array([row.x1, row.y1, row.x2, row.y2], np.float64)
@@ -44,6 +46,24 @@ def review(result: Path, truth: Path, log: Path, share: float, wrong: float, see
     log.unlink(missing_ok=True)
     CorrectionLog(log).append(decisions)
     return len(decisions), changed
+
+
+def degraded(truth: Path, folder: Path, factor: int) -> Path:
+    """Copies of the images of a set, with as many pixels but less in them; the annotations fit both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((truth / "images").iterdir()):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            continue
+        height, width = image.shape[:2]
+        small = cv2.resize(image, (max(8, width // factor), max(8, height // factor)), interpolation=cv2.INTER_AREA)
+        dark = (small.astype(np.float32) * 0.45).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", dark, [cv2.IMWRITE_JPEG_QUALITY, 40])
+        coarse = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert coarse is not None
+        large = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        cv2.imwrite(str(folder / path.with_suffix(".png").name), large)
+    return folder
 
 
 def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -61,13 +81,18 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the faces that are reviewed")
     parser.add_argument("--wrong", type=float, default=0.0, help="of the reviewer's answers that are drawn at random")
     parser.add_argument("--base", default="mask_mobilenet_v2")
+    parser.add_argument("--degrade", type=int, default=0, metavar="N", help="make the images N times coarser first")
     arguments = parser.parse_args()
     from maskbatch_export.classifier.improve import ImproveConfig, as_text, improve
 
     arguments.work.mkdir(parents=True, exist_ok=True)
-    result = arguments.work / f"{arguments.truth.resolve().name}.parquet"
+    name = arguments.truth.resolve().name + (f"-{arguments.degrade}" if arguments.degrade else "")
+    result = arguments.work / f"{name}.parquet"
     if not result.exists():
-        maskbatch.scan([str(arguments.truth / "images")], str(result))
+        images = arguments.truth / "images"
+        if arguments.degrade:
+            images = degraded(arguments.truth, arguments.work / name, arguments.degrade)
+        maskbatch.scan([str(images)], str(result))
     log = result.with_name(f"{result.stem}.corrections.csv")
     made, changed = review(result, arguments.truth, log, arguments.share, arguments.wrong)
     print(f"{made} decisions of the simulated reviewer, {changed} of them change a label")

@@ -134,15 +134,12 @@ class HeadModel:
 
     def _features_session(self) -> Any:
         import onnx
-        import onnxruntime
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         del model.graph.output[:]
         model.graph.output.append(onnx.helper.make_tensor_value_info(self._input, onnx.TensorProto.FLOAT, None))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return _session(model.SerializeToString())
 
 
 class Candidate:
@@ -153,18 +150,24 @@ class Candidate:
     """
 
     def __init__(self, data: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
         self.data = data
-        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._session = _session(data)
 
     def predict(self, crops: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
         """n×k float32 probabilities of n×S×S×3 uint8 BGR crops."""
         name = self._session.get_inputs()[0].name
         parts = [self._session.run(None, {name: crops[at : at + batch]})[0] for at in range(0, len(crops), batch)]
         return np.concatenate(parts)
+
+
+def _session(data: bytes) -> Any:
+    """On one thread that does not spin: the answers do not depend on the machine's other work, nor its cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _dense_layers(graph: Any, held: Mapping[str, Any], path: Path) -> tuple[list[tuple[str, str]], str]:
