@@ -82,7 +82,7 @@ def reviewed(tmp_path: Path) -> tuple[ImproveConfig, Path]:
     (tmp_path / "results.run.json").write_text(json.dumps({"roots": {"pictures": str(pictures)}}))
     replay = write_set(tmp_path / "replay", per_part=12)
     base = classifier(tmp_path / "base.onnx")
-    config = ImproveConfig(base, str(tmp_path / "results.parquet"), log, (replay,), steps=400, draws=300)
+    config = ImproveConfig(base, str(tmp_path / "results.parquet"), log, (replay,), steps=1000, draws=300)
     return config, tmp_path
 
 

@@ -41,7 +41,7 @@ class Head:
             values.append(np.maximum(x, 0) if number < len(self.layers) - 1 else _softmax(x))
         return values
 
-    def fitted(self, batch: Batch, steps: int, rate: float = 1e-3, pull: float = 1e-4) -> Head:
+    def fitted(self, batch: Batch, steps: int, rate: float = 3e-4, pull: float = 1e-3) -> Head:
         """After `steps` of Adam on the cross entropy (Kingma and Ba 2015), the rate falling by a cosine.
 
         Args:

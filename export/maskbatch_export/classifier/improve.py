@@ -58,7 +58,7 @@ class ImproveConfig:
     data: tuple[Path, ...]
     replay: int = 2000
     steps: int = 600
-    share: float = 0.5
+    share: float = 0.3
     draws: int = 2000
     seed: int = 0
 
@@ -247,17 +247,25 @@ def _trained(
 ) -> Head:
     """The dense layers, trained on. Replay faces aim half at their label and half at the base's own answer."""
     classes = head.layers[-1][0].shape[1]
-    new_targets = np.eye(classes, dtype=np.float32)[new[1]] * 0.9 + 0.1 / classes
+    new_targets = np.eye(classes, dtype=np.float32)[new[1]] * 0.95 + 0.05 / classes
     old_targets = 0.5 * np.eye(classes, dtype=np.float32)[old[1]] + 0.5 * head.probabilities(old[0])
     size = 128
     fresh = round(size * config.share)
+    new_odds, old_odds = _odds(new[1]), _odds(old[1])
 
     def batch() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        first, second = rng.integers(len(new[0]), size=fresh), rng.integers(len(old[0]), size=size - fresh)
+        first = rng.choice(len(new[0]), fresh, p=new_odds)
+        second = rng.choice(len(old[0]), size - fresh, p=old_odds)
         x = np.concatenate([new[0][first], old[0][second]])
         return x, np.concatenate([new_targets[first], old_targets[second]]).astype(np.float32)
 
     return head.fitted(batch, config.steps)
+
+
+def _odds(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often each face is drawn: halfway between as often as it comes and all classes equally often, as in training."""
+    weight = np.bincount(labels)[labels] ** -0.5
+    return np.asarray(weight / weight.sum(), np.float64)
 
 
 def _compared(
