@@ -33,18 +33,47 @@ def group_near_duplicates(paths: Sequence[Path], near_bits: int = NEAR_BITS) -> 
 
     Images that cannot be read get a group of their own.
     """
-    hashes = np.zeros((len(paths), 64), np.bool_)
-    mirrored = np.zeros_like(hashes)
-    readable = np.zeros(len(paths), np.bool_)
-    for index, path in enumerate(paths):
-        data = np.fromfile(path, np.uint8)
-        grey = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-        if grey is None:
-            continue
-        readable[index] = True
-        hashes[index] = perceptual_hash(np.asarray(grey, np.uint8))
-        mirrored[index] = perceptual_hash(np.ascontiguousarray(grey[:, ::-1], np.uint8))
-    parent = list(range(len(paths)))
+    both = [None if grey is None else _both_hashes(grey) for grey in map(read_grey, paths)]
+    readable = np.array([pair is not None for pair in both], np.bool_)
+    hashes = np.array([np.zeros((2, 64), np.bool_) if pair is None else pair for pair in both]).reshape(-1, 2, 64)
+    return group_hashes(hashes[:, 0], hashes[:, 1], readable, near_bits=near_bits)
+
+
+def read_grey(path: Path) -> NDArray[np.uint8] | None:
+    """H×W uint8, or None where OpenCV cannot read it."""
+    data = np.fromfile(path, np.uint8)
+    grey = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    return None if grey is None else np.asarray(grey, np.uint8)
+
+
+def _both_hashes(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """2×64: of the image and of its mirror image."""
+    return np.stack([perceptual_hash(grey), perceptual_hash(np.ascontiguousarray(grey[:, ::-1], np.uint8))])
+
+
+def hashes_of(paths: Sequence[Path]) -> NDArray[np.bool_]:
+    """n×2×64 hashes of the images that can be read: of each and of its mirror image."""
+    found = [_both_hashes(grey) for grey in map(read_grey, paths) if grey is not None]
+    return np.array(found, np.bool_).reshape(-1, 2, 64)
+
+
+def group_hashes(
+    hashes: NDArray[np.bool_],
+    mirrored: NDArray[np.bool_],
+    readable: NDArray[np.bool_],
+    together: Sequence[Sequence[int]] = (),
+    near_bits: int = NEAR_BITS,
+) -> list[int]:
+    """A group per image, named by the position of its first one: near copies, and copies of copies, share one.
+
+    Args:
+        hashes: n×64, of the images.
+        mirrored: n×64, of their mirror images.
+        readable: n; those that are not get a group of their own.
+        together: positions that share a group whatever they look like.
+        near_bits: see `NEAR_BITS`.
+    """
+    parent = list(range(len(hashes)))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -52,6 +81,10 @@ def group_near_duplicates(paths: Sequence[Path], near_bits: int = NEAR_BITS) -> 
             index = parent[index]
         return index
 
+    for positions in together:
+        for other_index in positions[1:]:
+            first, second = sorted((root(positions[0]), root(other_index)))
+            parent[second] = first
     packed, packed_mirrored = np.packbits(hashes, axis=1), np.packbits(mirrored, axis=1)
     for index in np.flatnonzero(readable).tolist():
         for other in (packed, packed_mirrored):
@@ -59,4 +92,4 @@ def group_near_duplicates(paths: Sequence[Path], near_bits: int = NEAR_BITS) -> 
             for match in np.flatnonzero((distance <= near_bits) & readable[: index + 1]):
                 first, second = sorted((root(index), root(int(match))))
                 parent[second] = first
-    return [root(index) for index in range(len(paths))]
+    return [root(index) for index in range(len(hashes))]

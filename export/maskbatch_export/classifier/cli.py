@@ -210,6 +210,52 @@ def average(
 
 
 @app.command()
+def improve(
+    data: DataOption,
+    corrections: Annotated[Path, typer.Option(help="The log of a review: results.corrections.csv.")],
+    out: Annotated[Path, typer.Option(help="ONNX file to write where the new classifier is better.")],
+    base: Annotated[str, typer.Option(help="Classifier to train on: mask_mobilenet_v2, or a float32 ONNX file.")] = (
+        "mask_mobilenet_v2"
+    ),
+    results: Annotated[
+        str | None, typer.Option(help="The result that was reviewed. [default: the one beside the corrections]")
+    ] = None,
+    replay: Annotated[int, typer.Option(min=100, help="Faces of --data to mix in, at most.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 600,
+    report: Annotated[Path | None, typer.Option(help="JSON file for the comparison, written in any case.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+) -> None:
+    """Train on with the faces that people put right; written only if it is better on untouched faces, with an interval that says so."""
+    from maskbatch.models import find_model
+    from maskbatch_export.classifier.improve import ImproveConfig, as_text, require_better
+    from maskbatch_export.classifier.improve import improve as run
+
+    ending = ".corrections.csv"
+    if results is None:
+        if not corrections.name.endswith(ending):
+            raise UsageError(f"name the result that {corrections} belongs to with --results")
+        beside = corrections.with_name(corrections.name.removesuffix(ending))
+        results = str(beside if beside.is_dir() else beside.with_name(f"{beside.name}.parquet"))
+    config = ImproveConfig(
+        find_model(base, "classifier").path,
+        results,
+        _existing(corrections),
+        tuple(data),
+        replay=replay,
+        steps=steps,
+        seed=seed,
+    )
+    found = run(config, out, lambda line: typer.echo(line, err=True))
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+    for line in as_text(found):
+        typer.echo(line)
+    require_better(found)
+    typer.echo(f"{out} written; make it the default with `maskbatch models use {out}`")
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="ONNX classifier.")],
     data: DataOption,

@@ -263,6 +263,13 @@ def cut_patches(faces: pd.DataFrame, names: Sequence[str] = LABELS) -> Patches:
     return Patches(images, boxes, labels, (corners[:, 2:] - corners[:, :2]).max(axis=1))
 
 
+def cut_patches_of(
+    picture: NDArray[np.uint8], boxes: NDArray[np.float32]
+) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Patches of one image, as `Patches` holds them, each with its box: H×W×3 uint8 BGR, n×4 boxes in its pixels."""
+    return [_cut(picture, box) for box in boxes]
+
+
 def _cut(picture: NDArray[np.uint8], box: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     left, top, side = face_squares(box[None], MARGIN)[0]
     x0, y0 = max(int(left), 0), max(int(top), 0)
