@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from maskbatch.config import Limits, Sampling
-from maskbatch.detect.nms import nms
 from maskbatch.draw.cover import HOLD_S, Cover, Looks
 from maskbatch.draw.images import by_frame
 from maskbatch.sources.videos.reader import VideoReader
@@ -144,6 +143,8 @@ def _plausible(found: Detections, scale: float, least: float) -> Detections:
 
 def _together(small: Detections, large: Detections) -> Detections:
     """Both, but of faces that both found the one with the better score."""
+    from maskbatch.detect.nms import nms  # with it comes ONNX Runtime, which other drawing need not load
+
     boxes, scores, points = (np.concatenate(pair) for pair in zip(_parts(small), _parts(large), strict=True))
     order = np.argsort(-scores, kind="stable")
     order = order[nms(boxes[order], 0.5)]
