@@ -238,7 +238,13 @@ def test_architectures_map_crops_to_probabilities(name: str) -> None:
     said = np.asarray(model(np.zeros((2, 64, 64, 3), np.float32)))
     assert said.shape == (2, 3)
     assert said.sum(1) == pytest.approx(np.ones(2), abs=1e-5)
-    hidden = {"mobilenet-v2": 128, "mobilenet-v2-flat": 64, "small-cnn": 64, "efficientnet-lite2": None}[name]
+    hidden = {
+        "mobilenet-v2": 128,
+        "mobilenet-v2-half": 128,
+        "mobilenet-v2-flat": 64,
+        "small-cnn": 64,
+        "efficientnet-lite2": None,
+    }[name]
     assert [layer.units for layer in model.layers if layer.name == "hidden"] == ([hidden] if hidden else [])
     assert model.get_layer("dropout").rate == 0.5
 
