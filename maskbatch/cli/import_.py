@@ -67,7 +67,8 @@ def import_labels(
         changed = done.actions
         typer.echo(
             f"{done.images} images: {changed['label']} labels changed, {changed['not_a_face']} detections that are no face, "
-            f"{changed['missed']} missed faces" + (" (nothing written)" if dry_run else f"; in {done.written}")
+            f"{changed['missed']} missed faces"
+            + (" (nothing written)" if dry_run else f"; in {done.written}" if changed else ": nothing to correct")
         )
     if done.unknown:
         typer.echo(f"{len(done.unknown)} images were not found:", err=True)

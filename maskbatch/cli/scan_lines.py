@@ -97,4 +97,6 @@ def describe_sampling(sampling: Sampling) -> str:
         return "every frame"
     if sampling.mode == "keyframes":
         return "key frames only"
-    return f"one frame per {sampling.every_s:g} s"
+    if sampling.every_s < 1:
+        return f"{1 / sampling.every_s:.3g} frames per second"
+    return f"one frame per {sampling.every_s:.4g} s"

@@ -148,7 +148,8 @@ def _labelled(
     """The longest label that finds a free place beside its box, and that place; in a crowd the letter of the class alone."""
     percent = 100 if face.confidence >= 0.995 else min(99, int(face.confidence * 100))
     size = _text_size(box, unit)
-    for text in (f"{look.word} {percent}%", f"{look.letter} {percent}", look.letter):
+    number = "" if face.track is None else f"#{face.track} "
+    for text in (f"{number}{look.word} {percent}%", f"{number}{look.letter} {percent}", f"{number}{look.letter}"):
         chip = _chip(text, size, look.colour)
         (x, y), covered = _place(chip.shape[1], chip.shape[0], box, taken, width, height)
         if covered == 0:

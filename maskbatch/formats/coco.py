@@ -62,13 +62,15 @@ class CocoFormat:
 
     def recognizes(self, path: Path) -> bool:
         """See `LabelFormat.recognizes`."""
-        if path.suffix.lower() != ".json":
+        path = path / ANNOTATIONS if path.is_dir() else path
+        if path.suffix.lower() != ".json" or not path.is_file():
             return False
         found = read_json(path)
         return isinstance(found, dict) and "annotations" in found and "images" in found
 
     def read(self, path: Path) -> Iterator[LabelledImage]:
-        """See `LabelFormat.read`."""
+        """See `LabelFormat.read`. `path` is a file, or a folder as the format writes it."""
+        path = path / ANNOTATIONS if path.is_dir() else path
         data = read_json(path)
         try:
             names = {item["id"]: str(item["name"]) for item in data["categories"]}
