@@ -140,16 +140,27 @@ class VideoReader:
             self._size = (codec.width, codec.height)
         if self._size is not None:
             result.width, result.height = self._size
+        if not index.ordered and not self._total and not self._failed:
+            self._failed = len(index)  # packets, of which nothing came out: there is no key frame to begin at
         result.frames_read = self._read
         result.frames_failed = self._failed
-        result.frames_skipped = self._total - self._read - self._failed
+        result.frames_skipped = max(self._total, self._failed + self._read) - self._read - self._failed
+        if index.lead and self._piece.part == 0:
+            result.frames_failed += index.lead
+            verb = (
+                "frame before the first key frame cannot"
+                if index.lead == 1
+                else "frames before the first key frame cannot"
+            )
+            result.note(Problem("ok", None, f"{index.lead} {verb} be decoded"))
         result.duration_s = index.duration_s()
         result.started_at = index.started_at
         if index.problem is not None:
             result.note(index.problem)
         if self._failed:
             if self._produced == 0 and self._piece.parts == 1:
-                result.note(Problem("error", "corrupt", "none of the frames could be decoded"))
+                why = "" if len(index.keys) else ": the recording holds no key frame"
+                result.note(Problem("error", "corrupt", f"none of the frames could be decoded{why}"))
             else:
                 result.note(Problem("partial", "corrupt", "some frames could not be decoded"))
         if self._gave_up:
