@@ -8,9 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from face_rows import NO_ROWS
 
 import maskbatch
+from maskbatch.config import Limits, Sampling
+from maskbatch.draw.videos import annotate_video
 from maskbatch.sources.discovery.discover import discover
+from maskbatch.sources.videos.reader import VideoReader
+from maskbatch.types import Piece, Source
 
 FRAMES, GOP, RATE = 90, 30, 25
 
@@ -123,3 +128,33 @@ def test_recordings_of_field_reports_add_up(shared_dir: Path, tmp_path: Path) ->
     for name, (status, frames) in expected.items():
         row = scanned(videos / name, tmp_path)
         assert (row["status"], total(row)) == (status, frames), name
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(Fraction(2), (320, 96)), (Fraction(1, 2), (160, 192)), (Fraction(1), (160, 96))]
+)
+def test_videos_are_seen_in_the_pixels_that_a_player_shows(
+    tmp_path: Path, aspect: Fraction, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for number in range(5):
+            image = np.full((96, 160, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    row = scanned(path, tmp_path)
+    assert (row["width"], row["height"]) == size
+    with VideoReader(Piece(Source(str(path), path.name, "video")), Sampling(mode="all"), Limits(), 100) as reader:
+        frame = next(iter(reader))
+        assert (frame.width, frame.height) == size
+        assert frame.load_full().shape[:2] == size[::-1]
+        assert max(frame.image.shape[:2]) == 100
+        assert frame.image.shape[1] / frame.image.shape[0] == pytest.approx(size[0] / size[1], rel=0.03)
+    copy = annotate_video(Source(str(path), path.name, "video"), NO_ROWS, tmp_path / "out")
+    with av.open(str(copy)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == size
+        assert stream.sample_aspect_ratio in (None, 1)
