@@ -190,10 +190,6 @@ class _Writer:
         stream.codec_context.time_base = self._time_base
         stream.time_base = self._time_base
         stream.codec_context.thread_count = 1
-        aspect = codec.sample_aspect_ratio
-        if aspect and aspect > 0:
-            turned = (width, height) != (codec.width, codec.height) and (height, width) == (codec.width, codec.height)
-            stream.codec_context.sample_aspect_ratio = 1 / Fraction(aspect) if turned else Fraction(aspect)
         # The reader decoded with the matrix that the source names, or with that of BT.601 where it names none; the same
         # matrix and the same name (or none) give the same colours in the same player.
         self._matrix = Colorspace.ITU709 if int(codec.colorspace) == _BT709 else Colorspace.ITU601

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,8 +70,23 @@ class _When:
 def _hour(when: _When, zone: dt.tzinfo) -> str | None:
     moment = when.local(zone)
     if moment is not None:
-        return moment.strftime("%Y-%m-%d %H:00")
+        # The hour that a clock change repeats is two hours, told apart by their offset.
+        repeated = moment.replace(fold=0).utcoffset() != moment.replace(fold=1).utcoffset()
+        return f"{moment:%Y-%m-%d %H:00}" + (f" {_offset(moment)}" if repeated else "")
     return None if when.hour is None else f"+{when.hour:02d}:00"
+
+
+def _offset(moment: dt.datetime) -> str:
+    text = moment.strftime("%z")
+    return f"{text[:3]}:{text[3:5]}"
+
+
+def _in_order(part: str | None) -> tuple[bool, str, float]:
+    """Unknown last; of a repeated hour the first one, which has the larger offset, first."""
+    if part is not None and (match := re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:00) ([+-])(\d\d):(\d\d)", part)):
+        minutes = 60 * int(match[3]) + int(match[4])
+        return False, match[1], float(minutes if match[2] == "-" else -minutes)
+    return part is None, part or "", 0.0
 
 
 def _format(pattern: str) -> Callable[[_When, dt.tzinfo], str | None]:
@@ -93,7 +109,8 @@ _TIMES: dict[str, Callable[[_When, dt.tzinfo], str | None]] = {
     "weekday": _weekday,
 }
 KEYS: tuple[str, ...] = ("source", "camera", *_TIMES)
-"""What a summary can be split by. ``hour`` is the hour of the calendar, or of the recording (``+02:00``) where no clock is known."""
+"""What a summary can be split by. ``hour`` is the hour of the calendar (with its offset where a clock change repeats it), or of the recording
+(``+02:00``) where no clock is known."""
 
 
 def summarize(
@@ -162,7 +179,7 @@ class _Counter:
             counts[self._task.labels.index(group["label"])] += group["count_all"]
 
     def rows(self) -> tuple[dict[str, Any], ...]:
-        order = sorted(self._counts, key=lambda key: [(part is None, part or "") for part in key])
+        order = sorted(self._counts, key=lambda key: [_in_order(part) for part in key])
         return tuple(
             {**dict(zip(self._by, key, strict=True)), **self._figures(self._counts[key])} for key in order if self._by
         )

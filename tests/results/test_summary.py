@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from pathlib import Path
@@ -191,3 +192,17 @@ def test_csv_and_json_hold_the_same_numbers(untracked: str) -> None:
 def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     path = write(tmp_path, [row("with_mask", camera="\x1b[31mred\n")])
     assert "\x1b" not in run(path)
+
+
+def test_repeated_hour_of_a_clock_change_is_two_rows_in_order(tmp_path: Path) -> None:
+    moments = [dt.datetime(2026, 10, 24, 23, 30, tzinfo=dt.UTC) + dt.timedelta(hours=n) for n in range(4)]
+    rows = [result_row("with_mask", source=f"{n}.jpg", media="image", captured_at=at) for n, at in enumerate(moments)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=RESULTS), tmp_path / "results.parquet")
+    found = summarize(tmp_path / "results.parquet", ("hour",), "Europe/Berlin").rows
+    assert [row["hour"] for row in found] == [
+        "2026-10-25 01:00",
+        "2026-10-25 02:00 +02:00",
+        "2026-10-25 02:00 +01:00",
+        "2026-10-25 03:00",
+    ]
+    assert [row["count"] for row in found] == [1, 1, 1, 1]

@@ -39,8 +39,11 @@ _IMAGE_EXTENSIONS = """
 """
 _VIDEO_EXTENSIONS = """
     mp4 m4v mov mkv webm avi mpg mpeg mpe m2v ts mts m2ts vob wmv asf flv f4v 3gp 3g2 ogv mxf dav
-    h264 264 h265 265 hevc mjpeg mjpg
+    h264 264 avc h265 265 hevc mjpeg mjpg m2t
 """
+_SHARED_EXTENSIONS = frozenset({"", "dat", "ps", "tp"})
+"""Of recordings and of other things (and no extension at all): such files are looked into, and are inputs if they are videos."""
+_JPEG_STREAMS = frozenset({"mjpeg", "mjpg"})
 IMAGE_EXTENSIONS = frozenset(_IMAGE_EXTENSIONS.split())
 VIDEO_EXTENSIONS = frozenset(_VIDEO_EXTENSIONS.split())
 
@@ -286,6 +289,8 @@ def _explicit(path: str, name: str, sniffed: bool) -> Source:
             media = sniff(read_head(path, SNIFF_BYTES)).media
         except InputError as error:
             return _with_problem(source, Problem("error", error.code, error.message))
+        if _extension(path) in _JPEG_STREAMS:  # begins as an image does
+            return source
         if media is not None and media != source.media:
             return Source(path, source.name, media, source.size, source.mtime_ns)
     return source
@@ -338,8 +343,10 @@ def _entries(path: str, walk: _Walk) -> Iterator[tuple[str, Media | None]]:
                 yield name, None
             else:
                 media = media_of(name)
-                if media is None and walk.sniff:
+                if media is None and (walk.sniff or _extension(name) in _SHARED_EXTENSIONS):
                     media = _sniffed(entry.path)
+                    if media == "image" and not walk.sniff:
+                        media = None
                 # A link costs a stat only if it may be a folder; a linked `x.jpg` is taken to be a file at first.
                 if (media is None or walk.follow) and entry.is_symlink() and _is_linked_folder(entry):
                     if walk.follow:

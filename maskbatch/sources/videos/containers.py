@@ -28,6 +28,9 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 _BUFFER = 1 << 18
 """Bytes per read from a Python file, which is what a video in an object store is."""
 
+_LONG_PROBE = {"probesize": "200000000", "analyzeduration": "120000000"}
+"""Bytes and microseconds that FFmpeg looks through for a stream's first image, where its own five seconds do not do."""
+
 RAW_STREAMS = frozenset({"h264", "hevc", "m4v", "mjpeg", "obu", "av1", "mpegvideo"})
 """Containers without time stamps and without an index."""
 
@@ -54,8 +57,11 @@ class OpenVideo:
         """Open the file, or start at its beginning once more."""
         self.close()
         try:
-            self.container: Any = self._open(self._source, self._limits)
-            self.stream: Any = _video_stream(self.container)
+            self._look({})
+            if not (self.stream.codec_context.width and self.stream.codec_context.height):
+                # The first key frame comes late: a recording cut out of a stream. FFmpeg is told to look further.
+                self.close()
+                self._look(_LONG_PROBE)
             _check(self.stream, self._limits)
         except BaseException:
             self.close()
@@ -69,10 +75,15 @@ class OpenVideo:
         codec.thread_count = 1
         codec.options = {"max_pixels": str(self._limits.max_pixels)}  # the size may grow in mid-stream
 
-    def _open(self, source: Source, limits: Limits) -> Any:
+    def _look(self, probe: dict[str, str]) -> None:
+        self.container: Any = self._open(self._source, probe)
+        self.stream: Any = _video_stream(self.container)
+
+    def _open(self, source: Source, probe: dict[str, str]) -> Any:
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": DEMUXERS,
+            **probe,
         }
         head = opener.read_head(source.path, SNIFF_BYTES)
         if not head:
@@ -87,8 +98,11 @@ class OpenVideo:
                 target.encode()
             except UnicodeEncodeError:  # a name that is not UTF-8 cannot be handed to PyAV
                 target = self._file = opener.open_binary(source.path)
+        # A raw stream of JPEG images begins as one image does; by itself FFmpeg takes it for that.
+        named = source.path.lower().endswith((".mjpg", ".mjpeg"))
+        form = "mjpeg" if named and head.startswith(b"\xff\xd8\xff") else None
         with translated(head):
-            return av.open(target, options=options, metadata_errors="replace", buffer_size=_BUFFER)
+            return av.open(target, format=form, options=options, metadata_errors="replace", buffer_size=_BUFFER)
 
     def close(self) -> None:
         """Close container and file."""

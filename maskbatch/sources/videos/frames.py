@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -50,16 +51,22 @@ class DisplayMatrix:
 
 
 class FrameConverter:
-    """Decoded frames to BGR; one scaler for the small images and one for the full ones (a scaler is expensive to make)."""
+    """Decoded frames to BGR in square pixels; one scaler for the small images and one for the full ones (a scaler is expensive to make).
 
-    def __init__(self, cover: int) -> None:
+    Args:
+        cover: long side of the small images in pixels.
+        aspect: width of a stored pixel over its height. Images are stretched to what is displayed, never shrunk.
+    """
+
+    def __init__(self, cover: int, aspect: Fraction = Fraction(1)) -> None:
         self._cover = cover
+        self._aspect = aspect
         self._small = VideoReformatter()
         self._full = VideoReformatter()
         self._lock = threading.Lock()  # `load_full` may be called from another thread
 
     def small(self, picture: Any, matrix: DisplayMatrix) -> Image:
-        width, height = picture.width, picture.height
+        width, height = self.displayed(picture.width, picture.height)
         long_side = max(width, height)
         if long_side > self._cover:
             width = max(1, round(width * self._cover / long_side))
@@ -68,7 +75,19 @@ class FrameConverter:
 
     def full(self, picture: Any, matrix: DisplayMatrix) -> Image:
         with self._lock:
-            return matrix.apply(_to_bgr(self._full, picture, picture.width, picture.height))
+            return matrix.apply(_to_bgr(self._full, picture, *self.displayed(picture.width, picture.height)))
+
+    def displayed(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in square pixels, before the display matrix."""
+        if self._aspect > 1:
+            return max(1, round(width * self._aspect)), height
+        return width, max(1, round(height / self._aspect))
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Width of a stored pixel over its height, as the container or the stream says; 1 where that is nothing a camera writes."""
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return Fraction(aspect) if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)
 
 
 def _to_bgr(reformatter: Any, picture: Any, width: int, height: int) -> Image:

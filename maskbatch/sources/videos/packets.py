@@ -57,6 +57,8 @@ class PacketIndex:
         ordered: time stamps are unique and rise from GOP to GOP, so that ranges, seeking and skipping are sound. Otherwise the
             file is decoded from beginning to end.
         stamped: all packets have time stamps, and frames come out in their order.
+        lead: packets before the first key frame, and leading frames of its group, of which no frame comes out; they are in no
+            ordinal, and are counted.
         problem: what is wrong with the file as a whole (cut off, unreadable from some point on).
         started_at: POSIX seconds of the recording's start by the container's metadata.
     """
@@ -72,6 +74,7 @@ class PacketIndex:
     origin: int
     ordered: bool
     stamped: bool
+    lead: int
     problem: Problem | None
     started_at: float | None
 
@@ -217,6 +220,7 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> Packet
         stamped = False  # AVI counts packets; with B frames that is not the order in which they are shown
     key = np.array(scan.key, bool)
     shown = ~np.array(scan.hidden, bool)
+    presented = int(np.count_nonzero(shown))
     keys = np.flatnonzero(key)
     gop = np.cumsum(key).astype(np.int64) - 1
     ordered = stamped and _is_ordered(pts, gop, keys)
@@ -224,12 +228,26 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> Packet
         shown &= gop >= 0  # frames before the first key frame cannot be decoded
         shown &= ~_undecodable_lead(video, pts, gop, keys)
     positions = np.flatnonzero(shown)
+    lead = presented - len(positions)
     order = positions[np.argsort(pts[positions], kind="stable")]
     times = pts[order]
     origin = int(times[0]) if len(times) else 0
     problem = joined([problem, clock.problem])
     return PacketIndex(
-        pts, gop, shown, keys, order, times, time_base, span, origin, ordered, stamped, problem, _creation_time(video)
+        pts,
+        gop,
+        shown,
+        keys,
+        order,
+        times,
+        time_base,
+        span,
+        origin,
+        ordered,
+        stamped,
+        lead,
+        problem,
+        _creation_time(video),
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from maskbatch.config import Limits, Sampling
 from maskbatch.sources.videos.containers import OpenVideo
-from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter
+from maskbatch.sources.videos.frames import DisplayMatrix, FrameConverter, pixel_aspect
 from maskbatch.sources.videos.gops import Packets, Run, patient, runs, skips_nonref
 from maskbatch.sources.videos.motion import MotionGate
 from maskbatch.sources.videos.packets import MAX_FAILURES, Bools, ignore_tick, packet_index
@@ -89,6 +89,7 @@ class VideoReader:
         self._sampling = sampling
         self._limits = limits
         self._tick = tick
+        self._cover = cover
         self._converter = FrameConverter(cover)
         self._video: OpenVideo | None = None
         self._packets: Packets | None = None
@@ -137,19 +138,30 @@ class VideoReader:
         index = self._index
         if self._size is None and self._video is not None:
             codec = self._video.stream.codec_context
-            self._size = (codec.width, codec.height)
+            self._size = self._converter.displayed(codec.width, codec.height)
         if self._size is not None:
             result.width, result.height = self._size
+        if not index.ordered and not self._total and not self._failed:
+            self._failed = len(index)  # packets, of which nothing came out: there is no key frame to begin at
         result.frames_read = self._read
         result.frames_failed = self._failed
-        result.frames_skipped = self._total - self._read - self._failed
+        result.frames_skipped = max(self._total, self._failed + self._read) - self._read - self._failed
+        if index.lead and self._piece.part == 0:
+            result.frames_failed += index.lead
+            verb = (
+                "frame before the first key frame cannot"
+                if index.lead == 1
+                else "frames before the first key frame cannot"
+            )
+            result.note(Problem("ok", None, f"{index.lead} {verb} be decoded"))
         result.duration_s = index.duration_s()
         result.started_at = index.started_at
         if index.problem is not None:
             result.note(index.problem)
         if self._failed:
             if self._produced == 0 and self._piece.parts == 1:
-                result.note(Problem("error", "corrupt", "none of the frames could be decoded"))
+                why = "" if len(index.keys) else ": the recording holds no key frame"
+                result.note(Problem("error", "corrupt", f"none of the frames could be decoded{why}"))
             else:
                 result.note(Problem("partial", "corrupt", "some frames could not be decoded"))
         if self._gave_up:
@@ -162,12 +174,13 @@ class VideoReader:
         if self._video is not None:
             self._video.close()
         self._video = OpenVideo(self._piece.source, self._limits)
+        self._converter = FrameConverter(self._cover, pixel_aspect(self._video.stream))
         self._packets = Packets(self._video, self._index, self._tick)
         self._lean = skips_nonref(self._video.stream.codec_context)
 
     def _frame(self, ordinal: int, pts: int, picture: Any) -> Frame:
         matrix = DisplayMatrix.of(picture)
-        width, height = matrix.size(picture.width, picture.height)
+        width, height = matrix.size(*self._converter.displayed(picture.width, picture.height))
         pictures = self._converter
         return Frame(
             image=pictures.small(picture, matrix),
