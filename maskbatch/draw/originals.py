@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from maskbatch.config import Limits, Sampling
 from maskbatch.draw.images import load_picture
 from maskbatch.errors import InputError
 from maskbatch.sources.videos.packets import packet_index
 from maskbatch.sources.videos.reader import VideoReader
+from maskbatch.sources.videos.sampling import chosen
 from maskbatch.storage.opener import is_url
 from maskbatch.types import Image, Media, Piece, Source
 
@@ -81,6 +83,23 @@ class Originals:
         if found is None:
             raise InputError("corrupt", f"{name} has no frame {ordinal} that can be decoded")
         return found
+
+    def looked_at(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Ranks and presentation times of the frames of a video that the scan looked at, or would have with the motion gate off.
+
+        Raises:
+            InputError: the video is gone, cannot be read, or can only be read from beginning to end.
+        """
+        index = packet_index(self._found(name, "video"), self._limits)
+        if not index.ordered:
+            raise InputError(
+                "unsupported", f"{name} can only be read from beginning to end; its frames are not found one by one"
+            )
+        keys = np.zeros(len(index), np.bool_)
+        keys[index.keys] = True
+        taken = np.flatnonzero(chosen(index.times, keys[index.order], index.time_base, index.origin, self._sampling))
+        times = (index.times[taken] - index.origin) * float(index.time_base)
+        return taken.astype(np.int64), times.astype(np.float64)
 
     def frames(self, name: str, wanted: Collection[int]) -> Iterator[tuple[int, Image]]:
         """Several frames of a video in one pass, in order; those that cannot be decoded are left out.

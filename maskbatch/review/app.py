@@ -21,10 +21,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from maskbatch.errors import InputError, MaskbatchError, UsageError
+from maskbatch.results.corrections import Action, Correction
 from maskbatch.review.audit import Audit
 from maskbatch.review.faces import NO_DECISION, NO_TIME, NOT_A_FACE, Array, Decisions, FaceTable
 from maskbatch.review.images import Images
 from maskbatch.review.query import QUEUES, SORTS, Query, poster_group, progress, select
+from maskbatch.review.recall import FrameSample
 from maskbatch.web.page import static_text
 
 _STATIC = files("maskbatch.review") / "static"
@@ -45,11 +47,19 @@ class Review:
         images: crops and frames.
         title: name of the result.
         audit: a sample to answer, with the model's answers hidden until then; None for a review.
+        frames: with an audit, frames to look at for faces that were missed.
     """
 
     def __init__(
-        self, faces: FaceTable, decisions: Decisions, images: Images, title: str, audit: Audit | None = None
+        self,
+        faces: FaceTable,
+        decisions: Decisions,
+        images: Images,
+        title: str,
+        audit: Audit | None = None,
+        frames: FrameSample | None = None,
     ) -> None:
+        self.frames = frames
         self.faces = faces
         self.decisions = decisions
         self.images = images
@@ -73,7 +83,7 @@ class Review:
             "cameras": [name or "unknown" for name in self.faces.cameras],
             "queues": [] if self.audit else [[name, shown] for name, (shown, _) in QUEUES.items()],
             "sorts": list(SORTS),
-            "audit": None if self.audit is None else self.audit.about(),
+            "audit": None if self.audit is None else {**self.audit.about(), "frames": len(self.frames or ())},
             "tracked": bool((self.faces.track >= 0).any()),
             "progress": self.progress(),
         }
@@ -160,6 +170,63 @@ class Review:
         near = [k for k in range(max(0, at - reach), min(len(frames), at + reach + 1)) if k != at]
         found: Array = rows[first[near]] if near else np.empty(0, np.int64)
         return found
+
+    def audit_frame(self, number: int) -> dict[str, Any]:
+        """A frame of an audit: the boxes that were found, without labels, and those that were drawn."""
+        frames = self._frames_of_audit(number)
+        height, width = frames.image(number).shape[:2]
+        ordinal, time_s = frames.moment(number)
+        return {
+            "number": number,
+            "frames": len(frames),
+            "source": frames.frames[number].source,
+            "frame": ordinal,
+            "time_s": time_s,
+            "width": width,
+            "height": height,
+            "boxes": [self.faces.boxes[row].round(1).tolist() for row in frames.rows(number)],
+            "drawn": [list(item.box) for item in frames.drawn(number, self.decisions)],
+            "checked": frames.is_checked(number, self.decisions),
+        }
+
+    def check(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Note that a frame of an audit is complete: ``frame``."""
+        number = int(asked["frame"])
+        shown = self.audit_frame(number)
+        box = (0.0, 0.0, float(shown["width"]), float(shown["height"]))
+        self._note(number, box, "checked", "")
+        return self.audit_frame(number)
+
+    def draw_in_frame(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Add a face that was missed in a frame of an audit: ``frame``, ``box`` in pixels, ``label``."""
+        number, at = int(asked["frame"]), int(asked["label"])
+        labels = self.faces.task.labels
+        if not 0 <= at < len(labels):
+            raise UsageError("no such label")
+        x1, y1, x2, y2 = (float(value) for value in asked["box"])
+        self._note(number, (x1, y1, x2, y2), "missed", labels[at])
+        return self.audit_frame(number)
+
+    def _note(self, number: int, box: tuple[float, float, float, float], action: Action, label: str) -> None:
+        frames = self._frames_of_audit(number)
+        source = frames.frames[number].source
+        ordinal, time_s = frames.moment(number)
+        found = Correction(source, box, action, label, ordinal, time_s, self.faces.hashes.get(source, ""))
+        with self._lock:
+            signed = self.decisions.sign(found)
+            (self.decisions.check if action == "checked" else self.decisions.draw)(signed)
+
+    def _frames_of_audit(self, number: int) -> FrameSample:
+        if self.frames is None or not 0 <= number < len(self.frames):
+            raise UsageError("no such frame")
+        return self.frames
+
+    def estimates(self) -> dict[str, Any]:
+        """What the answers of an audit say so far."""
+        if self.audit is None:
+            raise UsageError("this is no audit")
+        recall = None if self.frames is None else self.frames.estimate(self.decisions)
+        return {**self.audit.estimates(self.faces), "recall": recall}
 
     def decide(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Take a decision: ``rows``, ``action`` (``label`` or ``not_a_face``), ``label`` (index), ``spread`` (``track``, ``poster``)."""
@@ -251,9 +318,23 @@ def make_app(review: Review) -> Starlette:
         return JSONResponse(await run_in_threadpool(review.draw, await _body(request)))
 
     async def estimates(_: Request) -> Response:
-        if review.audit is None:
-            raise UsageError("this is no audit")
-        return JSONResponse(await run_in_threadpool(review.audit.estimates, review.faces))
+        return JSONResponse(await run_in_threadpool(review.estimates))
+
+    async def audit_frame(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(review.audit_frame, int(request.path_params["number"])))
+
+    async def audit_picture(request: Request) -> Response:
+        number = int(request.path_params["number"])
+        frames = review._frames_of_audit(number)
+        return await _jpeg(
+            lambda at: review.images.shown(frames.image(at), review.faces.boxes[frames.rows(at)]), number
+        )
+
+    async def check(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(review.check, await _body(request)))
+
+    async def draw_in_frame(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(review.draw_in_frame, await _body(request)))
 
     routes = [
         Route("/", _said(home)),
@@ -269,6 +350,10 @@ def make_app(review: Review) -> Starlette:
         Route("/api/undo", _said(undo), methods=["POST"]),
         Route("/api/draw", _said(draw), methods=["POST"]),
         Route("/api/estimates", _said(estimates)),
+        Route("/api/audit-frame/{number:int}", _said(audit_frame)),
+        Route("/audit-frame/{number:int}.jpg", _said(audit_picture)),
+        Route("/api/check", _said(check), methods=["POST"]),
+        Route("/api/draw-in-frame", _said(draw_in_frame), methods=["POST"]),
     ]
     return Starlette(routes=routes)
 

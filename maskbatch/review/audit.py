@@ -11,7 +11,8 @@ import numpy as np
 
 from maskbatch.errors import UsageError
 from maskbatch.review.estimates import Estimate, Sample, allocate, estimate
-from maskbatch.review.faces import NO_DECISION, NOT_A_FACE, Array, FaceTable
+from maskbatch.review.faces import NO_DECISION, NOT_A_FACE, Array, Decisions, FaceTable
+from maskbatch.review.recall import FrameSample
 from maskbatch.storage.atomic import write_bytes
 
 PRECISION = 0.02
@@ -162,7 +163,16 @@ def _shown(found: Estimate | None) -> dict[str, Any] | None:
     }
 
 
-def write_audit(path: Path, audit: Audit, faces: FaceTable, sample: int) -> None:
+def write_audit(
+    path: Path,
+    audit: Audit,
+    faces: FaceTable,
+    sample: int,
+    frames: FrameSample | None = None,
+    decisions: Decisions | None = None,
+) -> None:
     """Note how the sample was drawn, and what its answers say so far. Raises OutputError."""
     content = {"faces": len(faces), "seed": audit.seed, "sample": sample, **audit.estimates(faces)}
+    if frames is not None and decisions is not None:
+        content["recall"] = frames.estimate(decisions)
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())

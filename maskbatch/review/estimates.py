@@ -108,6 +108,26 @@ def estimate(sample: Sample) -> Estimate | None:
     return Estimate(value, low, high, len(sample), power, _quantile(len(sample) - 1) * plain)
 
 
+def interval_of_ratio(part: Array, whole: Array, population: int) -> Estimate | None:
+    """The ratio of two sums over n units drawn at random (frames), with a 95 % interval (Cochran 1977, 6.4); None where `whole` sums to 0.
+
+    Args:
+        part: n numbers, of what counts in each unit.
+        whole: n numbers, of all in each unit.
+        population: units there are.
+    """
+    count, total = len(whole), float(whole.sum())
+    if not total:
+        return None
+    value = float(part.sum()) / total
+    rest = part - value * whole
+    squares = float((rest**2).sum()) + _PRIOR * ((1 - value) ** 2 + value**2)
+    finite = max(0.0, 1 - count / max(1, population))
+    error = math.sqrt(squares * count / max(1, count - 1) * finite) / total
+    low, high = _interval(value, error, max(1.0, count - 1.0))
+    return Estimate(value, low, high, count, 0.0, error)
+
+
 def _power(residual: Array, prediction: Array, group: Array, spread: Array) -> float:
     """The weight of the predictions that makes the variance smallest, from 0 to 1."""
     covariance = variance = 0.0

@@ -260,6 +260,8 @@ class Decisions:
         self._undoable: list[list[Correction]] = []
         self.drawn: list[Correction] = []
         """Faces that people drew."""
+        self.checked: set[tuple[str, int | None]] = set()
+        """Images (source and frame) that somebody looked at as a whole."""
         self.reload()
 
     def reload(self) -> None:
@@ -272,6 +274,7 @@ class Decisions:
         for row, decision in corrections.rows(self._faces):
             self._faces.decided[row] = self._value(decision.action, decision.label)
         self.drawn = corrections.missed(self._faces.task.labels)
+        self.checked = {(record.source, record.frame) for record in records if record.action == "checked"}
 
     def decide(self, rows: Sequence[int], action: Action, label: str = "") -> None:
         """Label faces, or say that they are none. Raises UsageError, OutputError; then nothing changed."""
@@ -280,6 +283,15 @@ class Decisions:
         self._log.append(batch)
         self._undoable.append(batch)
         self._faces.decided[np.asarray(rows, np.int64)] = value
+
+    def check(self, image: Correction) -> None:
+        """Note that all of an image was looked at."""
+        self._log.append([image])
+        self.checked.add((image.source, image.frame))
+
+    def sign(self, decision: Correction) -> Correction:
+        """A decision with who decides here, when, and where."""
+        return dataclasses.replace(decision, by=self._by, at=now(), origin=self._origin)
 
     def draw(self, face: Correction) -> None:
         """Add a face that was not found."""

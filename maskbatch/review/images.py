@@ -14,7 +14,7 @@ from maskbatch.draw.faces import redact as blur
 from maskbatch.draw.images import encode_picture, square_crop
 from maskbatch.draw.originals import Originals
 from maskbatch.errors import InputError, MaskbatchError
-from maskbatch.review.faces import FaceTable
+from maskbatch.review.faces import Array, FaceTable
 from maskbatch.types import Image
 
 SIDE = 144
@@ -69,11 +69,14 @@ class Images:
 
     def frame(self, row: int) -> bytes:
         """JPEG of the whole image or frame of a face, at most `LARGEST` pixels wide. Raises InputError."""
-        image = self._image(row)
+        return self.shown(self._image(row), self._faces.boxes[self._faces.same_image(row)])
+
+    def shown(self, image: Image, boxes: Array) -> bytes:
+        """An image as JPEG, at most `LARGEST` pixels wide; with `redact`, the faces in it (n×4) are blurred."""
         if self._redact:
             image = image.copy()
-            for other in self._faces.same_image(row):
-                x1, y1, x2, y2 = (float(value) for value in self._faces.boxes[other])
+            for box in boxes:
+                x1, y1, x2, y2 = (float(value) for value in box)
                 blur(image, (x1, y1, x2, y2))
         scale = min(1.0, LARGEST / max(image.shape[:2]))
         if scale < 1:

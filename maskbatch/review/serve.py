@@ -13,6 +13,7 @@ from maskbatch.results.reader import ResultReader
 from maskbatch.review.audit import Audit, write_audit
 from maskbatch.review.faces import Decisions, FaceTable, read_faces
 from maskbatch.review.images import Images
+from maskbatch.review.recall import FRAMES_PER_FACE, FrameSample
 from maskbatch.web.server import LOOPBACK, Guard, address, bind, make_server
 
 
@@ -61,8 +62,10 @@ def serve(results: str, options: ReviewOptions, opened: Callable[[str], None]) -
     audit = open_audit(reader, faces, options.sample, options.seed) if options.sample is not None else None
     origin = "review" if audit is None else f"audit:{audit.seed}"
     decisions = Decisions(faces, reader.corrections_path, options.by, origin)
-    images = Images(faces, Originals(reader.run()), redact=options.redact)
-    review = Review(faces, decisions, images, Path(results.rstrip("/")).name, audit)
+    originals = Originals(reader.run())
+    images = Images(faces, originals, redact=options.redact)
+    frames = _frames(reader, faces, originals, audit, options.sample) if audit is not None else None
+    review = Review(faces, decisions, images, Path(results.rstrip("/")).name, audit, frames)
     listening = bind(options.host, options.port)
     port = listening.getsockname()[1]
     hosts = [] if options.host in LOOPBACK else [options.host]
@@ -74,8 +77,19 @@ def serve(results: str, options: ReviewOptions, opened: Callable[[str], None]) -
     finally:
         listening.close()
         if audit is not None and options.sample is not None:
-            write_audit(reader.audit_path, audit, faces, options.sample)
+            write_audit(reader.audit_path, audit, faces, options.sample, frames, decisions)
     return faces
+
+
+def _frames(
+    reader: ResultReader, faces: FaceTable, originals: Originals, audit: Audit, sample: int | None
+) -> FrameSample | None:
+    """The frames to look at for missed faces; None where the table of the inputs is not there."""
+    try:
+        inputs = reader.inputs()
+    except UsageError:
+        return None
+    return FrameSample(inputs, faces, originals, max(1, (sample or 0) // FRAMES_PER_FACE), audit.seed)
 
 
 def open_audit(reader: ResultReader, faces: FaceTable, sample: int, seed: int | None) -> Audit:
@@ -100,5 +114,6 @@ def estimates(results: str, sample: int, seed: int | None = None) -> dict[str, A
     reader = ResultReader(results)
     faces = read_faces(reader)
     audit = open_audit(reader, faces, sample, seed)
-    Decisions(faces, reader.corrections_path, origin=f"audit:{audit.seed}")
-    return audit.estimates(faces)
+    decisions = Decisions(faces, reader.corrections_path, origin=f"audit:{audit.seed}")
+    frames = _frames(reader, faces, Originals(reader.run()), audit, sample)
+    return {**audit.estimates(faces), "recall": None if frames is None else frames.estimate(decisions)}

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 from test_review_faces import face, faces_of
+from toy_scan import toy_scan
 
-from maskbatch.errors import UsageError
+from maskbatch import read_results
+from maskbatch.draw.originals import Originals
+from maskbatch.errors import InputError, UsageError
 from maskbatch.report.make import ReportOptions, make_report
 from maskbatch.results.correction_log import CorrectionLog
 from maskbatch.results.corrections import Correction
 from maskbatch.results.reader import ResultReader
 from maskbatch.results.summary import summarize
+from maskbatch.review.app import Review
 from maskbatch.review.audit import Audit, units_of, write_audit
-from maskbatch.review.estimates import Sample, allocate, estimate
-from maskbatch.review.faces import Decisions
+from maskbatch.review.estimates import Sample, allocate, estimate, interval_of_ratio
+from maskbatch.review.faces import Decisions, read_faces
+from maskbatch.review.images import Images
+from maskbatch.review.recall import FrameSample
 from maskbatch.review.serve import estimates, open_audit
 
 
@@ -185,3 +191,59 @@ def test_report_and_summary_show_audited_and_corrected_numbers_as_such(tmp_path:
     corrected = summarize(result, (), corrections=True).total
     assert corrected["count"] == 401
     assert corrected["without_mask"] > summarize(result, ()).total["without_mask"] + 30
+
+
+def test_recall_comes_from_random_frames_also_those_without_faces(tmp_path: Path) -> None:
+    result = toy_scan(tmp_path)
+    reader = ResultReader(result)
+    faces = read_faces(reader)
+    originals = Originals(reader.run())
+    frames = FrameSample(reader.inputs(), faces, originals, 100, 0)
+    assert (len(frames), frames.population) == (11, 11), "six frames of the video and five images were looked at"
+    assert sum(len(frames.rows(number)) for number in range(11)) == len(faces) == 13
+    assert [frame.source for frame in FrameSample(reader.inputs(), faces, originals, 4, 0).frames] == [
+        frame.source for frame in frames.frames[:4]
+    ]
+    audit = Audit(faces, 100)
+    decisions = Decisions(faces, reader.corrections_path, origin="audit:0")
+    images = Images(faces, originals)
+    review = Review(faces, decisions, images, "r", audit, frames)
+    assert review.estimates()["recall"]["estimate"] is None
+    empty = next(at for at in range(11) if not len(frames.rows(at)))
+    review.draw_in_frame({"frame": empty, "box": [10, 10, 60, 70], "label": 0})
+    for number in range(11):
+        shown = review.check({"frame": number})
+        assert shown["checked"]
+        assert (shown["width"], shown["height"]) == (320, 192)
+    found = review.estimates()["recall"]
+    assert (found["checked"], found["found"], found["missed"]) == (11, 13, 1)
+    assert found["estimate"]["value"] == pytest.approx(13 / 14, abs=1e-4)
+    again = estimates(str(result), 100)["recall"]
+    assert (again["asked"], again["checked"], again["missed"]) == (11, 11, 1), "it is read back from the log"
+    assert len(read_results(result, corrections=True)) == 14
+
+
+def test_recall_interval_holds_the_truth_in_simulated_audits() -> None:
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(400):
+        people = rng.poisson(rng.choice([0.2, 1.5, 6.0], 3000))
+        found = rng.binomial(people, np.where(people > 3, 0.85, 0.95))
+        chosen = rng.permutation(3000)[:120]
+        share = interval_of_ratio(found[chosen].astype(float), people[chosen].astype(float), 3000)
+        assert share is not None
+        covered.append(share.low <= found.sum() / people.sum() <= share.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_frame_that_cannot_be_found_is_left_out(tmp_path: Path) -> None:
+    result = toy_scan(tmp_path)
+    reader = ResultReader(result)
+    frames = FrameSample(
+        reader.inputs(), read_faces(reader), Originals({"roots": {"x": str(tmp_path / "gone")}}), 20, 0
+    )
+    decisions = Decisions(read_faces(reader), reader.corrections_path, origin="audit:0")
+    assert frames.estimate(decisions)["checked"] == 0
+    video = next(at for at, frame in enumerate(frames.frames) if frame.media == "video")
+    with pytest.raises(InputError, match="not where the scan found it"):
+        frames.image(video)

@@ -208,6 +208,31 @@ def test_audit_goes_from_hidden_answers_to_an_estimate(result: Path, chromium: A
     assert result.with_name("results.audit.json").exists()
 
 
+def test_frames_of_an_audit_tell_what_was_missed(result: Path, chromium: Any, serve: Any) -> None:
+    served = serve("audit", str(result), "--sample", "15")
+    page, told = opened(chromium, served.url)
+    page.keyboard.press("f")
+    page.wait_for_selector("#detail svg")
+    page.wait_for_function("() => document.querySelector('#detail .picture img').complete")
+    page.keyboard.press("d")
+    area = page.locator("#detail svg").bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.05, area["y"] + area["height"] * 0.8)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.2, area["y"] + area["height"] * 0.98, steps=4)
+    page.mouse.up()
+    page.keyboard.press("1")
+    page.wait_for_selector("#detail svg rect.drawn")
+    for number in range(3):  # a fifth of the sample
+        page.wait_for_function(
+            "n => document.querySelector('#detail h3').textContent.startsWith(`Frame ${n} of 3`)", arg=number + 1
+        )
+        page.keyboard.press("c")
+    page.wait_for_selector("#result h2")
+    assert "from 3 of 3 frames: 1 missed" in page.inner_text("#result")
+    assert [record.action for record in log_of(result)] == ["missed", "checked", "checked", "checked"]
+    assert told == []
+
+
 def test_hostile_names_run_nothing(chromium: Any, serve: Any, tmp_path: Path) -> None:
     from test_review_faces import face, faces_of
 

@@ -180,14 +180,14 @@
 
   // ---- one face in its frame
   const SVG = "http://www.w3.org/2000/svg";
-  const close = () => { openRow = null; drawing = null; $("detail").classList.add("hidden"); $("detail").replaceChildren(); layout(); draw(); };
+  const close = () => { openRow = null; auditFrame = null; drawing = null; $("detail").classList.add("hidden"); $("detail").replaceChildren(); layout(); draw(); };
   const open = guarded(async () => {
     if (!rows.has(focus)) await load(Math.floor(focus / PAGE));
     const row = rows.get(focus);
     if (row) await openFace(row.row);
   });
   const openFace = async (row) => {
-    openRow = row;
+    openRow = row; auditFrame = null;
     const wasHidden = $("detail").classList.contains("hidden");
     let face;
     try { face = await ask(`api/face/${row}`); }
@@ -256,6 +256,7 @@
   const finishDrawing = guarded(async (label) => {
     const { row, box } = drawing;
     drawing = null; $("detail").classList.remove("is-drawing");
+    if (auditFrame !== null) { await ask("api/draw-in-frame", { frame: auditFrame, box, label }); $("saved").textContent = "saved"; await openAuditFrame(auditFrame); return; }
     const answer = await ask("api/draw", { row, box, label });
     $("saved").textContent = "saved"; shownProgress(answer.progress);
     await openFace(row);
@@ -281,9 +282,49 @@
     found.confusion.forEach((values, at) => matrix.append(line("td", [at < about.labels.length ? about.labels[at].word : "no face", ...values.map((value) => number(Math.round(value)))])));
     const sub = document.createElement("h3");
     sub.textContent = `Estimated ${found.units} by answer and model`;
-    place.append(head, text, table, sub, matrix);
+    const recall = document.createElement("p");
+    const share = found.recall && found.recall.estimate;
+    if (found.recall) recall.textContent = share
+      ? `Faces that the detector found: ${percent(share.value)} (95 % interval ${percent(share.low)} to ${percent(share.high)}), from ${number(found.recall.checked)} of ${number(found.recall.asked)} frames: ${number(found.recall.missed)} missed.`
+      : `How many faces were missed is told by ${number(found.recall.asked)} random frames (f).`;
+    place.append(head, text, recall, table, sub, matrix);
     place.classList.remove("hidden");
     layout(); await draw();
+  });
+  // ---- audit: frames, for the faces that the detector missed
+  let auditFrame = null;
+  const openAuditFrame = guarded(async (number) => {
+    if (!about.audit || !about.audit.frames) return;
+    auditFrame = Math.max(0, Math.min(about.audit.frames - 1, number));
+    drawing = null; openRow = -1;
+    $("detail").classList.remove("hidden"); $("detail").classList.remove("is-drawing");
+    const buttons = document.createElement("div"); buttons.className = "buttons";
+    buttons.append(button("Draw a missed face (d)", () => startDrawing()), button("All faces have a box (c)", () => checkFrame()), button("Next (→)", () => openAuditFrame(auditFrame + 1)), button("Close (Esc)", close));
+    let found;
+    try { found = await ask(`api/audit-frame/${auditFrame}`); }
+    catch (error) { const text = document.createElement("p"); text.textContent = `Frame ${auditFrame + 1} of ${about.audit.frames}: ${error.message}. It is left out.`; $("detail").replaceChildren(text, buttons); layout(); return; }
+    showAuditFrame(found, buttons);
+  });
+  const showAuditFrame = (found, buttons) => {
+    const head = document.createElement("h3");
+    head.textContent = `Frame ${found.number + 1} of ${found.frames}${found.checked ? " ✓ complete" : ""}: is there a face without a box?`;
+    const picture = document.createElement("div"); picture.className = "picture";
+    const image = document.createElement("img"); image.src = `audit-frame/${found.number}.jpg`; image.alt = "A frame of the sample";
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("viewBox", `0 0 ${found.width} ${found.height}`); svg.setAttribute("preserveAspectRatio", "none");
+    for (const box of found.boxes) svg.append(rectangle(box, "#999", "own"));
+    for (const box of found.drawn) svg.append(rectangle(box, "#e69f00", "drawn"));
+    drawable(svg, { row: -1, width: found.width, height: found.height });
+    picture.append(image, svg);
+    const text = document.createElement("p"); text.className = "soft";
+    text.textContent = [found.source, found.time_s === null ? null : `${found.time_s.toFixed(2)} s`].filter(Boolean).join(" · ");
+    $("detail").replaceChildren(head, picture, buttons, text);
+    layout(); draw();
+  };
+  const checkFrame = guarded(async () => {
+    await ask("api/check", { frame: auditFrame });
+    $("saved").textContent = "saved";
+    if (auditFrame + 1 < about.audit.frames) await openAuditFrame(auditFrame + 1); else { close(); await showEstimates(); }
   });
   const line = (tag, values) => { const made = document.createElement("tr"); for (const value of values) { const cell = document.createElement(tag); cell.textContent = value; made.append(cell); } return made; };
 
@@ -293,7 +334,7 @@
     list.push(["x", "no face"], ["u", "take back the last decision"], ["← → ↑ ↓", "move"], ["Shift + arrows", "select a range; also Shift + click"], ["Home, End, Page ↑ ↓", "jump"], ["Enter", "open the frame"], ["Esc", "close, or deselect"]);
     if (about.tracked && !about.audit) list.push(["t", "one decision for the whole track, on or off"]);
     if (!about.audit) list.push(["d", "draw a missed face"], ["n", "next face without a decision"]);
-    if (about.audit) list.push(["e", "estimate from the answers so far"]);
+    if (about.audit) list.push(["e", "estimate from the answers so far"], ["f", "look at frames for missed faces"], ["d", "there: draw a missed face, then the key of its label"], ["c", "there: all faces have a box"]);
     list.push(["?", "this help"]);
     for (const [key, text] of list) { const row = line("td", ["", text]); const made = document.createElement("kbd"); made.textContent = key; row.firstChild.append(made); $("keys").append(row); }
   };
@@ -303,18 +344,20 @@
     if (event.key === "Escape") { if (drawing) { drawing = null; $("detail").classList.remove("is-drawing"); say(""); if (openRow !== null) guarded(openFace)(openRow); } else if (openRow !== null) close(); else { picked.clear(); anchor = null; repaint(); } $("scroller").focus(); return; }
     if (typing) { if (event.key === "Enter") $("scroller").focus(); return; }
     const page = Math.max(1, Math.floor($("scroller").clientHeight / CELL.h)) * columns;
+    if (auditFrame !== null && (event.key === "ArrowLeft" || event.key === "ArrowRight")) { openAuditFrame(auditFrame + (event.key === "ArrowLeft" ? -1 : 1)); event.preventDefault(); return; }
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page };
     if (event.key in steps) { move(focus + steps[event.key], event.shiftKey); event.preventDefault(); return; }
     if (event.key === "Home" || event.key === "End") { move(event.key === "Home" ? 0 : selection.total - 1, event.shiftKey); event.preventDefault(); return; }
     const label = Number(event.key) - 1;
     if (Number.isInteger(label) && label >= 0 && label < about.labels.length) {
-      if (drawing && drawing.fixed) finishDrawing(label); else if (!drawing && selection.total) decide("label", label);
+      if (drawing && drawing.fixed) finishDrawing(label); else if (!drawing && auditFrame === null && selection.total) decide("label", label);
       event.preventDefault(); return;
     }
     const acts = {
       x: () => selection.total && decide("not_a_face"), u: undo, Enter: open, "?": () => $("help").showModal(),
       t: () => { if (about.tracked && !about.audit) $("whole-track").checked = !$("whole-track").checked; },
-      d: () => { if (about.audit) return; if (openRow === null) open().then(startDrawing); else startDrawing(); },
+      f: () => about.audit && openAuditFrame(0), c: () => auditFrame !== null && checkFrame(),
+      d: () => { if (auditFrame !== null) { startDrawing(); return; } if (about.audit) return; if (openRow === null) open().then(startDrawing); else startDrawing(); },
       e: () => about.audit && showEstimates(),
       n: () => { let at = focus + 1; while (at < selection.total && rows.has(at) && rows.get(at).decided !== null) at += 1; move(at); },
     };
