@@ -97,6 +97,7 @@ class Sampling:
         gate: ``motion`` keeps frames in which nothing moves from the detector.
         gate_refresh_s: with the gate on, at least one frame in this many seconds is searched.
         snap_s: with ``every``, the key frame that is nearest to a multiple stands in for the sample if it lies within this many seconds.
+        assume_fps: frames per second of videos without time stamps; 0 = as their headers say, else 25.
     """
 
     mode: SamplingMode = "every"
@@ -106,6 +107,7 @@ class Sampling:
     gate: Gate = "none"
     gate_refresh_s: float = 10.0
     snap_s: float = 0.0
+    assume_fps: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -116,6 +118,7 @@ class Sampling:
         _check_choice("gate (--gate)", self.gate, Gate)
         _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)
         _check_range("snap_s (--snap)", self.snap_s, 0.0)
+        _check_range("assume_fps (--assume-fps)", self.assume_fps, 0.0, 1000.0)
         if self.snap_s and self.mode != "every":
             raise UsageError(
                 "--snap moves the samples of --every or --fps to key frames; leave it out with --keyframes and --all"
@@ -319,6 +322,7 @@ class ScanOptions(TypedDict, total=False):
     gate: Gate
     gate_refresh_s: float
     snap_s: float
+    assume_fps: float
     max_pixels: int
     device: DeviceName
     workers: int
@@ -381,8 +385,9 @@ class ScanConfig:
         # Off is as before there was the option: the keys of older runs stay what they are.
         if self.models.tile == "off":
             del groups["detection"]["tile"]
-        if not self.sampling.snap_s:
-            del groups["sampling"]["snap_s"]
+        for name in ("snap_s", "assume_fps"):
+            if not groups["sampling"][name]:
+                del groups["sampling"][name]
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
     def _camera_settings(self) -> dict[str, Any]:

@@ -144,6 +144,15 @@ def scan(
         bool, typer.Option("--keyframes", help="Sample key frames only (fastest).", rich_help_panel=VIDEO)
     ] = False,
     all_frames: Annotated[bool, typer.Option("--all", help="Process every frame.", rich_help_panel=VIDEO)] = False,
+    assume_fps: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Frames per second of videos without time stamps (raw streams); 0 = as their headers say, else 25.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = 0.0,
     snap: Annotated[
         str | None,
         typer.Option(
@@ -426,7 +435,9 @@ def scan(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config = c.ScanConfig(
         models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
-        sampling=sampling_from(every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap, track),
+        sampling=sampling_from(
+            every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap, track, assume_fps
+        ),
         limits=c.Limits(max_pixels),
         execution=c.Execution(
             device=device,

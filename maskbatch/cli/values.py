@@ -36,6 +36,7 @@ def sampling_from(
     gate_refresh: float,
     snap: str | None = None,
     track: bool = False,
+    assume_fps: float = 0.0,
 ) -> Sampling:
     """The sampling that these options mean; with `track`, and no step given, one that can follow people.
 
@@ -64,4 +65,5 @@ def sampling_from(
         gate=gate,
         snap_s=seconds(snap, "--snap") if snap else 0.0,
         gate_refresh_s=gate_refresh,
+        assume_fps=assume_fps,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,22 @@ class Originals:
             InputError: the video is gone, cannot be read, or has no such frame.
         """
         source = self._found(name, "video")
-        index = packet_index(source, self._limits)
+        index = packet_index(source, self._limits, assume_fps=self._sampling.assume_fps)
         times = np.sort(index.pts[index.shown]) if index.ordered else None
         if times is None or not 0 <= ordinal < len(times):
             found = next((image for _, image in self.frames(name, {ordinal})), None)
         else:
             at = int(times[ordinal])
             piece = Piece(source, 0, 2, at, at + 1)
-            found = next((image for number, image in self._read(piece, Sampling(mode="all"), {ordinal})), None)
+            found = next(
+                (
+                    image
+                    for number, image in self._read(
+                        piece, replace(self._sampling, mode="all", gate="none", snap_s=0.0), {ordinal}
+                    )
+                ),
+                None,
+            )
         if found is None:
             raise InputError("corrupt", f"{name} has no frame {ordinal} that can be decoded")
         return found
@@ -90,7 +99,7 @@ class Originals:
         Raises:
             InputError: the video is gone, cannot be read, or can only be read from beginning to end.
         """
-        index = packet_index(self._found(name, "video"), self._limits)
+        index = packet_index(self._found(name, "video"), self._limits, assume_fps=self._sampling.assume_fps)
         if not index.ordered:
             raise InputError(
                 "unsupported", f"{name} can only be read from beginning to end; its frames are not found one by one"

@@ -120,7 +120,7 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
 
 def _is_sample(source: Source, sampling: Sampling, limits: Limits) -> Callable[[Frame], bool]:
     """Tells which frames the scan looked at; with the motion gate on, which it may have looked at."""
-    index = packet_index(source, limits)
+    index = packet_index(source, limits, assume_fps=sampling.assume_fps)
     if index.ordered:
         keys = np.zeros(len(index.pts), bool)
         keys[index.keys] = True

@@ -158,3 +158,20 @@ def test_videos_are_seen_in_the_pixels_that_a_player_shows(
         stream = container.streams.video[0]
         assert (stream.width, stream.height) == size
         assert stream.sample_aspect_ratio in (None, 1)
+
+
+def test_rate_of_a_stream_without_time_stamps_can_be_given(tmp_path: Path) -> None:
+    packets, _ = encoded()
+    (tmp_path / "cam.h264").write_bytes(b"".join(packets))
+    settings = {"executor": "inline", "device": "cpu", "det_size": 160, "mode": "all", "overwrite": True}
+    durations = {}
+    for rate in (0.0, 10.0, 12.5):
+        maskbatch.scan([tmp_path / "cam.h264"], tmp_path / "r.parquet", assume_fps=rate, **settings)  # type: ignore[arg-type]
+        row = maskbatch.read_inputs(tmp_path / "r.parquet").iloc[0]
+        durations[rate] = row["duration_s"]
+        assert (row["frames_read"], row["frames_failed"]) == (FRAMES, 0)
+        assert f"{rate or RATE:g} frames per second" in row["message"]
+    assert durations == pytest.approx({0.0: FRAMES / RATE, 10.0: FRAMES / 10, 12.5: FRAMES / 12.5})
+    keys = [maskbatch.ScanConfig().with_options(assume_fps=rate).row_settings() for rate in (0.0, 10.0)]
+    assert "sampling.assume_fps" not in keys[0], "runs without it keep their key"
+    assert keys[1]["sampling.assume_fps"] == 10.0

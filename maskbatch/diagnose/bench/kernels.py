@@ -104,7 +104,7 @@ class KernelBench:
     def _split(self, source: Source) -> Sequence[Piece]:
         config = self._config
         started = time.perf_counter()
-        index = packet_index(source, config.limits)
+        index = packet_index(source, config.limits, assume_fps=config.sampling.assume_fps)
         spent = time.perf_counter() - started
         pieces = cut_video(source, config)
         # Every worker reads the index once; its share of a frame is small and the number of frames not known yet.

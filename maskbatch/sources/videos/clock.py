@@ -52,7 +52,13 @@ def plausible_rate(*rates: Fraction | None) -> Fraction | None:
 
 
 def read_clock(
-    pts: Sequence[int | None], dts: Sequence[int | None], time_base: Fraction, rate: Fraction | None, *, mpeg: bool
+    pts: Sequence[int | None],
+    dts: Sequence[int | None],
+    time_base: Fraction,
+    rate: Fraction | None,
+    *,
+    mpeg: bool,
+    given: Fraction | None = None,
 ) -> Clock:
     """The clock of a file whose packets have time stamps, as far as they have.
 
@@ -62,14 +68,16 @@ def read_clock(
         time_base: seconds per unit.
         rate: frames per second as the stream's headers tell, None where they do not.
         mpeg: the container's clock starts anywhere, wraps, and may be several clips' (MPEG transport and program streams).
+        given: frames per second that somebody says, where they have to be counted.
     """
+    counted_at = given or rate
     known = [stamp for stamp in pts if stamp is not None]
     if len(known) < len(pts) and (len(set(known)) < len(known) or not known):
-        return counted(len(pts), time_base, rate)
+        return counted(len(pts), time_base, counted_at)
     if len(known) > 2 and 2 * len(set(known)) < len(known):
-        return counted(len(pts), time_base, rate, "the time stamps stand still")
+        return counted(len(pts), time_base, counted_at, "the time stamps stand still")
     if len(known) < len(pts):
-        return counted(len(pts), time_base, rate, "packets without time stamps")
+        return counted(len(pts), time_base, counted_at, "packets without time stamps")
     stamps = np.array(pts, np.int64)
     span = max(1, round(1 / ((rate or ASSUMED_RATE) * time_base)))
     shift, jumps = _shifts(dts, span, round(_BACK_S / time_base), round(_JUMP_S / time_base) if mpeg else None)

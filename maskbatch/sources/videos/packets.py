@@ -95,20 +95,28 @@ class PacketIndex:
         return float((int(self.times[-1]) + self.frame_span - self.origin) * self.time_base)
 
 
-_cache: OrderedDict[tuple[str, str], PacketIndex] = OrderedDict()
+_cache: OrderedDict[tuple[str, str, float], PacketIndex] = OrderedDict()
 
 
-def packet_index(source: Source, limits: Limits, tick: Callable[[], None] = ignore_tick) -> PacketIndex:
+def packet_index(
+    source: Source, limits: Limits, tick: Callable[[], None] = ignore_tick, assume_fps: float = 0.0
+) -> PacketIndex:
     """The index of a video; that of the last files is kept, since a worker often gets several pieces of one file.
+
+    Args:
+        source: the video.
+        limits: what is refused.
+        tick: called now and then.
+        assume_fps: frames per second where there are no time stamps to go by; 0 = as the headers say, else 25.
 
     Raises:
         InputError: the file cannot be opened or holds no frame.
     """
-    key = (source.path, source.fingerprint)
+    key = (source.path, source.fingerprint, assume_fps)
     index = _cache.get(key)
     if index is None:
         with OpenVideo(source, limits) as video:
-            index = _build(video, source, tick)
+            index = _build(video, source, tick, Fraction(assume_fps).limit_denominator(1001) if assume_fps else None)
         _cache[key] = index
         while len(_cache) > _CACHED:
             _cache.popitem(last=False)
@@ -199,7 +207,7 @@ def _exp_golomb(bits: int, left: int) -> tuple[int, int]:
     return ((bits >> rest) & ((1 << zeros + 1) - 1)) - 1, rest
 
 
-def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> PacketIndex:
+def _build(video: OpenVideo, source: Source, tick: Callable[[], None], given: Fraction | None) -> PacketIndex:
     stream = video.stream
     scan = _scan(video, tick)
     count = len(scan.pts)
@@ -212,9 +220,11 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None]) -> Packet
     rate = plausible_rate(stream.guessed_rate, stream.average_rate)
     span = scan.last_duration or max(1, round(1 / ((rate or ASSUMED_RATE) * time_base)))
     if video.format in RAW_STREAMS:
+        rate = given or rate
+        span = max(1, round(1 / ((rate or ASSUMED_RATE) * time_base))) if given else span
         clock = counted(count, time_base, rate, "a raw stream without time stamps")
     else:
-        clock = read_clock(scan.pts, scan.dts, time_base, rate, mpeg=video.format in FREE_CLOCKS)
+        clock = read_clock(scan.pts, scan.dts, time_base, rate, mpeg=video.format in FREE_CLOCKS, given=given)
     stamped, pts = clock.by_stamp, clock.pts
     if video.format == "avi" and stream.codec_context.has_b_frames and scan.pts == sorted(p or 0 for p in scan.pts):
         stamped = False  # AVI counts packets; with B frames that is not the order in which they are shown

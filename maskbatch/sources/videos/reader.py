@@ -46,7 +46,7 @@ def split_video(
         InputError: the file is not a video that can be read.
     """
     whole = Piece(source, 0, 1)
-    index = packet_index(source, limits, tick)
+    index = packet_index(source, limits, tick, sampling.assume_fps)
     if not index.ordered or not len(index.times):
         return (whole,)
     start, end = bounds(sampling, index.time_base, index.origin)
@@ -103,7 +103,7 @@ class VideoReader:
         self._missing_at_end = False
 
     def __enter__(self) -> Self:
-        self._index = packet_index(self._piece.source, self._limits, self._tick)
+        self._index = packet_index(self._piece.source, self._limits, self._tick, self._sampling.assume_fps)
         self._open()
         return self
 
