@@ -61,15 +61,18 @@
     if (id !== selection.id) return;
     found.forEach((row, at) => rows.set(page * PAGE + at, row));
   };
+  const range = () => {
+    const top = $("scroller").scrollTop, height = $("scroller").clientHeight;
+    return [Math.max(0, Math.floor(top / CELL.h) - 1) * columns, Math.min(selection.total, (Math.ceil((top + height) / CELL.h) + 1) * columns)];
+  };
   const draw = async () => {
     if (!selection) return;
-    const top = $("scroller").scrollTop, height = $("scroller").clientHeight;
-    const first = Math.max(0, Math.floor(top / CELL.h) - 1) * columns;
-    const last = Math.min(selection.total, (Math.ceil((top + height) / CELL.h) + 1) * columns);
+    const [first, last] = range();
     const pages = new Set();
     for (let at = first; at < last; at += 1) if (!rows.has(at)) pages.add(Math.floor(at / PAGE));
     paint(first, last);
-    if (pages.size) { await Promise.all([...pages].map(load)); paint(first, last); }
+    // Somebody may have scrolled on in the meantime: what is painted is what is seen now.
+    if (pages.size) { await Promise.all([...pages].map(load)); paint(...range()); }
   };
   const paint = (first, last) => {
     const kept = new Map([...$("canvas").children].map((cell) => [Number(cell.dataset.at), cell]));
