@@ -16,7 +16,7 @@ from maskbatch.pipeline.worker import ScanWorker, ScanWorkerSpec, cut_faces
 from maskbatch.runtime import Device
 from maskbatch.sources.live.reader import FrameReader, Sample
 from maskbatch.tasks import Task
-from maskbatch.types import Detections, Floats, Image
+from maskbatch.types import Detections, Floats, Image, Problem
 
 MAX_BATCH = 8
 """Frames that are looked at together at most: more would make the first wait."""
@@ -34,8 +34,7 @@ class Looked:
         probabilities: n×k float32.
         sharpness: of the crops.
         detect_s, classify_s: seconds of CPU.
-        done: `time.monotonic()` afterwards.
-        problem: the frame could not be looked at.
+        problem: the frame could not be looked at, or not in full size.
     """
 
     camera: str
@@ -46,7 +45,7 @@ class Looked:
     sharpness: list[float]
     detect_s: float = 0.0
     classify_s: float = 0.0
-    problem: InputError | None = None
+    problem: Problem | None = None
 
 
 class Desk:
@@ -186,24 +185,24 @@ class Models:
         detect_s = (time.thread_time() - clock) / len(taken)
         cut = []
         for (_, sample), detections in zip(taken, found, strict=True):
-            boxes, crops, _problem = cut_faces(
-                sample.frame, detections, self._config.models.min_face, worker.classifier
-            )
-            cut.append((boxes, crops))
+            boxes, crops, problem = cut_faces(sample.frame, detections, self._config.models.min_face, worker.classifier)
+            cut.append((boxes, crops, problem))
         clock = time.thread_time()
-        faces = [len(boxes) for boxes, _ in cut]
-        probabilities = worker.classifier.classify(np.concatenate([crops for _, crops in cut]))
+        faces = [len(boxes) for boxes, _, _ in cut]
+        probabilities = worker.classifier.classify(np.concatenate([crops for _, crops, _ in cut]))
         classify_s = (time.thread_time() - clock) / max(1, sum(faces))
         begin = 0
-        for (camera, sample), (boxes, crops) in zip(taken, cut, strict=True):
+        for (camera, sample), (boxes, crops, problem) in zip(taken, cut, strict=True):
             end = begin + len(boxes)
             sharp = [sharpness(crop) for crop in crops]
             part = probabilities[begin:end]
-            self._result(Looked(camera, sample, boxes, crops, part, sharp, detect_s, classify_s * len(boxes)))
+            seconds = detect_s, classify_s * len(boxes)
+            self._result(Looked(camera, sample, boxes, crops, part, sharp, *seconds, problem))
             begin = end
 
 
 def _nothing(camera: str, worker: ScanWorker, error: InputError) -> Looked:
     size, labels = worker.classifier.size, len(worker.classifier.labels)
     crops = np.zeros((0, size, size, 3), np.uint8)
-    return Looked(camera, None, Detections.empty(), crops, np.zeros((0, labels), np.float32), [], problem=error)
+    problem = Problem("partial", error.code, error.message)
+    return Looked(camera, None, Detections.empty(), crops, np.zeros((0, labels), np.float32), [], problem=problem)

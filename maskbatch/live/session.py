@@ -48,6 +48,7 @@ class Session:
         ended: why it ended; None while it lasts.
         fingerprint: of the recording that is read.
         problem: what is wrong with it.
+        trouble: what was wrong with the first of its frames that could not be converted, or not in full size.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Session:
     ended: str | None = None
     fingerprint: str = FINGERPRINT
     problem: Problem | None = None
+    trouble: Problem | None = None
     looked: int = 0
     unconverted: int = 0
     faces: int = 0
@@ -73,6 +75,7 @@ class Session:
     def add(self, looked: Looked, *, keep_rows: bool) -> list[int]:
         """Take in a frame that was looked at; the track of each face, empty where nobody is followed."""
         sample = looked.sample
+        self.trouble = self.trouble or looked.problem
         if sample is None:
             self.unconverted += 1
             return []
@@ -134,6 +137,8 @@ class Session:
         )
         if counts.failed or self.unconverted:
             result.note(Problem("partial", "corrupt", "some frames could not be decoded"))
+        if self.trouble is not None:
+            result.note(self.trouble)
         if counts.dropped:
             result.note(Problem("ok", None, f"{counts.dropped} samples were dropped, since the models were busy"))
         if counts.repairs:

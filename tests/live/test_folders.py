@@ -17,6 +17,7 @@ from maskbatch.live.options import WatchOptions
 from maskbatch.live.watch import Watch
 from maskbatch.results.reader import ResultReader
 from maskbatch.sources.live.cameras import cameras_of
+from maskbatch.sources.videos.frames import FrameConverter
 
 NAMES = ("frame", "face", "time_s", "captured_at", "x1", "y1", "x2", "y2", "score", "label", "p_with_mask", "sharpness")
 
@@ -93,3 +94,26 @@ def test_a_watched_folder_has_the_rows_of_a_scan_also_over_interruptions(models:
         "gate/gate_20260301_080000.mp4",
         "gate/gate_20260301_080000.mp4~2",
     ]
+
+
+def test_a_frame_that_converts_only_reduced_is_told_and_its_faces_stay(
+    models: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(FrameConverter, "full", fails)
+    folder, out = tmp_path / "recorder", f"{tmp_path}/live/"
+    folder.mkdir()
+    live_kit.write_clip(folder / "large.mp4", picture=lambda number: live_kit.walking(number).repeat(2, 0).repeat(2, 1))
+    watch, stop, thread = started(folder, out, models)
+    try:
+        live_kit.wait_for(lambda: watch.view().cameras[0].samples > 0)
+        live_kit.wait_for(lambda: any("ended: the file ended" in str(row["message"]) for row in inputs(out)), 30)
+    finally:
+        stop.set()
+        thread.join()
+    (row,) = inputs(out)
+    assert (row["status"], row["error"]) == ("partial", "out_of_memory")
+    assert "not enough memory for decoding" in row["message"]
+    assert row["faces"] == len(ResultReader(out).read()) > 0
