@@ -6,7 +6,6 @@ look ─▶ files at rest, the oldest first ─▶ sampled frames, one at a time
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from maskbatch.sources.areas import hidden
 from maskbatch.sources.capture_metadata import CaptureMetadataRules
 from maskbatch.sources.discovery.discover import discover
 from maskbatch.sources.live.cameras import Camera
-from maskbatch.sources.live.reader import Counts, Health, Listener, Recording, Sample
+from maskbatch.sources.live.reader import Counts, FrameReader, Health, Listener, Recording, Sample
 from maskbatch.sources.live.rest import Rest
 from maskbatch.sources.videos.memory import release_decoders
 from maskbatch.sources.videos.reader import VideoReader
@@ -29,8 +28,8 @@ Progress = Callable[[str, str], int | None]
 """From the name and fingerprint of a file: how many of its samples were looked at before; None for all."""
 
 
-class FolderReader:
-    """Reads the recordings of a folder in a thread of its own; the methods are those of `CameraReader`.
+class FolderReader(FrameReader):
+    """Reads the recordings of a folder.
 
     Args:
         camera: whose address is a folder; its time zone is that of the files' names.
@@ -54,57 +53,23 @@ class FolderReader:
         settle_s: float = 5.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.camera = camera
+        super().__init__(camera, listener, wall)
         self._sampling = sampling
         self._cover = cover
         self._limits = limits
-        self._listener = listener
         self._progress = progress
         self._settle_s = settle_s
-        self._wall = wall
-        self._stop = threading.Event()
-        self._changed = threading.Condition()
         self._newest: Sample | None = None
-        self._counts = Counts()
-        self._health = Health("connecting", wall())
         self._done: dict[str, str] = {}
         self._rules = CaptureMetadataRules(CaptureMetadata(timezone=camera.timezone))
-        self._thread = threading.Thread(target=self._run, name=f"maskbatch-{camera.name}", daemon=True)
-
-    def start(self) -> None:
-        """See `CameraReader`."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """See `CameraReader`."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
-
-    def join(self, timeout_s: float) -> bool:
-        """See `CameraReader`."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    @property
-    def counts(self) -> Counts:
-        """See `CameraReader`."""
-        with self._changed:
-            return self._counts
-
-    @property
-    def health(self) -> Health:
-        """See `CameraReader`."""
-        with self._changed:
-            return self._health
 
     @property
     def waits(self) -> bool:
-        """See `CameraReader`."""
+        """See `FrameReader`."""
         return self._newest is not None
 
     def take(self) -> Sample | None:
-        """See `CameraReader`."""
+        """See `FrameReader`."""
         with self._changed:
             newest, self._newest = self._newest, None
             self._changed.notify_all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -127,29 +128,6 @@ class Recording:
     fingerprint: str
 
 
-class FrameReader(Protocol):
-    """What the watch reads frames from: a camera, or a folder of recordings. See `CameraReader`."""
-
-    camera: Camera
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def join(self, timeout_s: float) -> bool: ...
-
-    @property
-    def counts(self) -> Counts: ...
-
-    @property
-    def health(self) -> Health: ...
-
-    @property
-    def waits(self) -> bool: ...
-
-    def take(self) -> Sample | None: ...
-
-
 class Listener(Protocol):
     """Told by the readers' threads; must not take long."""
 
@@ -166,8 +144,68 @@ class Listener(Protocol):
         """A connection ended (`counts.session` > 0 where it had given frames), or could not be made."""
 
 
-class CameraReader:
-    """Reads one camera in a thread of its own.
+class FrameReader(ABC):
+    """What the watch reads frames from, in a thread of its own: a camera, or a folder of recordings.
+
+    Args:
+        camera: what to read.
+        listener: told of what happens.
+        wall: POSIX seconds now.
+    """
+
+    def __init__(self, camera: Camera, listener: Listener, wall: Callable[[], float]) -> None:
+        self.camera = camera
+        self._listener = listener
+        self._wall = wall
+        self._stop = threading.Event()
+        self._changed = threading.Condition(threading.Lock())
+        self._counts = Counts()
+        self._health = Health("connecting", wall())
+        self._thread = threading.Thread(target=self._run, name=f"maskbatch-{camera.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does with the next frame, or when what it waits for times out."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def counts(self) -> Counts:
+        """Of the present connection, or the last one."""
+        with self._changed:
+            return self._counts
+
+    @property
+    def health(self) -> Health:
+        """How the camera is now."""
+        with self._changed:
+            return self._health
+
+    @property
+    @abstractmethod
+    def waits(self) -> bool:
+        """Whether a frame waits to be looked at."""
+
+    @abstractmethod
+    def take(self) -> Sample | None:
+        """The frame that waits, if one does. Raises InputError where its pixels cannot be converted."""
+
+    @abstractmethod
+    def _run(self) -> None:
+        """What the thread does until `_stop` is set; `_changed` guards what others read."""
+
+
+class CameraReader(FrameReader):
+    """Reads one camera.
 
     Args:
         camera: what to read.
@@ -189,55 +227,22 @@ class CameraReader:
         timing: Timing | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.camera = camera
+        super().__init__(camera, listener, wall)
         self._sampling = sampling
-        self._cover = cover
         self._limits = limits
-        self._listener = listener
         self._timing = timing or Timing()
-        self._wall = wall
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
         self._newest: tuple[Any, DisplayMatrix, int, int, int, float] | None = None
-        self._counts = Counts()
-        self._health = Health("connecting", wall())
         self._converter = FrameConverter(cover)
         self._fresh = False
-        self._thread = threading.Thread(target=self._run, name=f"maskbatch-{camera.name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end; it does with the next frame, or when what it waits for times out."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; whether it has ended."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    @property
-    def counts(self) -> Counts:
-        """Of the present connection, or the last one."""
-        with self._lock:
-            return self._counts
-
-    @property
-    def health(self) -> Health:
-        """How the camera is now."""
-        with self._lock:
-            return self._health
 
     @property
     def waits(self) -> bool:
-        """Whether a frame waits to be looked at."""
+        """See `FrameReader`."""
         return self._newest is not None
 
     def take(self) -> Sample | None:
-        """The frame that waits, if one does. Raises InputError where its pixels cannot be converted."""
-        with self._lock:
+        """See `FrameReader`."""
+        with self._changed:
             newest, self._newest = self._newest, None
         if newest is None:
             return None
@@ -267,7 +272,7 @@ class CameraReader:
             self._lose(error)
             self._stop.wait(REFUSED_WAIT_S if error.code == "permission" else wait)
             wait = min(LONGEST_WAIT_S, wait * 2)
-        with self._lock:
+        with self._changed:
             self._health = replace(self._health, state="stopped", since=self._wall())
 
     def _connection(self) -> InputError:
@@ -314,10 +319,10 @@ class CameraReader:
                 matrix = DisplayMatrix.of(picture)
             upright = matrix.size(*size)
             if ordinal == 0:
-                with self._lock:
+                with self._changed:
                     self._begin(upright, wall)
                 self._listener.connected(self.camera.name, wall)  # before anybody can take the frame
-            with self._lock:
+            with self._changed:
                 counts = self._counts
                 self._counts = replace(
                     counts,
@@ -344,7 +349,7 @@ class CameraReader:
         self._counts = Counts(self._counts.session + 1, wall, wall, width=size[0], height=size[1])
 
     def _lose(self, error: InputError) -> None:
-        with self._lock:
+        with self._changed:
             same = self._health.state == "lost"
             since = self._health.since if same else self._wall()
             self._health = Health("lost", since, error.message, error.code, self._health.connects)
