@@ -118,6 +118,15 @@ def square_crop(image: Image, left: float, top: float, side: float) -> Image:
     return np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
+def thumbnail(image: Image, side: int, quality: int) -> bytes:
+    """A crop as JPEG whose longer side has `side` pixels."""
+    scale = side / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = np.ascontiguousarray(cv2.resize(image, size, interpolation=method), np.uint8)
+    return encode_picture(scaled, ".jpg", quality)
+
+
 def _inside(start: int, length: int, limit: int) -> tuple[int, int]:
     low = min(max(start, 0), limit - 1)
     return low, max(min(start + length, limit), low + 1)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
 from maskbatch.classify.crops import face_squares
 from maskbatch.draw.eyes import cover_eyes
-from maskbatch.draw.images import encode_picture, square_crop
+from maskbatch.draw.images import square_crop, thumbnail
 from maskbatch.draw.originals import Originals
 from maskbatch.errors import InputError, MaskbatchError
 from maskbatch.results.reader import ResultReader
@@ -120,9 +119,4 @@ def _cut(image: Image, row: dict[str, Any], redact: bool) -> bytes:
     else:
         left, top, side = (float(value) for value in face_squares(box)[0][:3])
         crop = square_crop(image, left, top, side)
-    scale = SIDE / max(crop.shape[:2])
-    size = max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return encode_picture(
-        np.ascontiguousarray(cv2.resize(crop, size, interpolation=method), np.uint8), ".jpg", _QUALITY
-    )
+    return thumbnail(crop, SIDE, _QUALITY)

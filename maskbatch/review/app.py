@@ -173,7 +173,7 @@ class Review:
 
     def audit_frame(self, number: int) -> dict[str, Any]:
         """A frame of an audit: the boxes that were found, without labels, and those that were drawn."""
-        frames = self._frames_of_audit(number)
+        frames = self.frames_of_audit(number)
         height, width = frames.image(number).shape[:2]
         ordinal, time_s = frames.moment(number)
         return {
@@ -208,7 +208,7 @@ class Review:
         return self.audit_frame(number)
 
     def _note(self, number: int, box: tuple[float, float, float, float], action: Action, label: str) -> None:
-        frames = self._frames_of_audit(number)
+        frames = self.frames_of_audit(number)
         source = frames.frames[number].source
         ordinal, time_s = frames.moment(number)
         found = Correction(source, box, action, label, ordinal, time_s, self.faces.hashes.get(source, ""))
@@ -216,7 +216,8 @@ class Review:
             signed = self.decisions.sign(found)
             (self.decisions.check if action == "checked" else self.decisions.draw)(signed)
 
-    def _frames_of_audit(self, number: int) -> FrameSample:
+    def frames_of_audit(self, number: int) -> FrameSample:
+        """The frames of the audit, if it has this one. Raises UsageError."""
         if self.frames is None or not 0 <= number < len(self.frames):
             raise UsageError("no such frame")
         return self.frames
@@ -325,7 +326,7 @@ def make_app(review: Review) -> Starlette:
 
     async def audit_picture(request: Request) -> Response:
         number = int(request.path_params["number"])
-        frames = review._frames_of_audit(number)
+        frames = review.frames_of_audit(number)
         return await _jpeg(
             lambda at: review.images.shown(frames.image(at), review.faces.boxes[frames.rows(at)]), number
         )

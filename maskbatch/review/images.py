@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
 
 import cv2
 import numpy as np
 
 from maskbatch.classify.crops import face_squares
+from maskbatch.draw.eyes import cover_eyes
 from maskbatch.draw.faces import redact as blur
-from maskbatch.draw.images import encode_picture, square_crop
+from maskbatch.draw.images import encode_picture, square_crop, thumbnail
 from maskbatch.draw.originals import Originals
 from maskbatch.errors import InputError, MaskbatchError
 from maskbatch.review.faces import Array, FaceTable
@@ -54,13 +54,8 @@ class Images:
         left, top, side = (float(value) for value in face_squares(box[None])[0][:3])
         if self._redact:
             image = image.copy()
-            _cover_eyes(image, box)
-        cut = square_crop(image, left, top, side)
-        scale = SIDE / max(cut.shape[:2])
-        size = max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = np.ascontiguousarray(cv2.resize(cut, size, interpolation=method), np.uint8)
-        data = encode_picture(small, ".jpg", _QUALITY)
+            cover_eyes(image, box.tolist(), None)
+        data = thumbnail(square_crop(image, left, top, side), SIDE, _QUALITY)
         with self._lock:
             self._crops[row] = data
             while len(self._crops) > _CROPS:
@@ -97,9 +92,8 @@ class Images:
                 self._frames.move_to_end(key)
                 return self._frames[key]
         name = faces.sources[key[0]]
-        with (
-            self._decoding
-        ):  # two decoders at once would only take turns on two cores, and one of them hold a second video open
+        # One at a time: two decoders would only take turns on two cores, and one of them hold a second video open.
+        with self._decoding:
             with self._lock:
                 if key in self._frames:
                     return self._frames[key]
@@ -114,9 +108,3 @@ class Images:
             while len(self._frames) > 1 and sum(kept.nbytes for kept in self._frames.values()) > _FRAMES_MB << 20:
                 self._frames.popitem(last=False)
         return image
-
-
-def _cover_eyes(image: Image, box: Any) -> None:
-    """The upper half of the face, so that nose and mouth can still be judged."""
-    x1, y1, x2, y2 = (float(value) for value in box)
-    cv2.rectangle(image, (round(x1), round(y1)), (round(x2), round(y1 + 0.5 * (y2 - y1))), (0, 0, 0), -1)
