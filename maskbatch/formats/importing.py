@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from maskbatch.formats import label_format
 from maskbatch.formats.base import Box, LabelledImage
 from maskbatch.formats.pictures import FOLDERS, IMAGES, read_images_csv
 from maskbatch.results.correction_log import CorrectionLog
-from maskbatch.results.corrections import SAME_FACE_IOU, Correction
+from maskbatch.results.corrections import SAME_FACE_IOU, Correction, now
 from maskbatch.results.reader import ResultReader
 from maskbatch.tasks import Task, canonical_label
 
@@ -97,7 +96,7 @@ def import_corrections(
         else:
             wanted[key] = replace(image, labels=tuple(_label(x, reader.task, names or {}) for x in image.labels))
     rows, first = _rows(reader, wanted)
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = now()
     found: list[Correction] = []
     for key, image in wanted.items():
         here = rows.get(key, [])
@@ -110,7 +109,7 @@ def import_corrections(
             done.unknown.append(f"{image.name} (its size is not known)")
             continue
         done.images += 1
-        common = {"sha256": index.hashes.get(key[0], ""), "by": by, "at": now, "origin": origin}
+        common = {"sha256": index.hashes.get(key[0], ""), "by": by, "at": at, "origin": origin}
         for action, label, box in _differences(here, boxes, image.labels):
             done.actions[action] += 1
             found.append(Correction(key[0], box, action, label, key[1], time_s, **common))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from maskbatch.errors import UsageError
 from maskbatch.formats.base import Moment
@@ -93,7 +94,7 @@ def _drawn(result: ResultReader) -> dict[_Key, list[dict[str, Any]]]:
     if result.corrections is None or not result.corrections.missed(result.task.labels):
         return found
     for table in result.tables():
-        for row in table.filter(pa.compute.less(table["face"], 0)).to_pylist():
+        for row in table.filter(pc.less(table["face"], 0)).to_pylist():
             found.setdefault((row["source"], row["frame"]), []).append(row)
     return found
 

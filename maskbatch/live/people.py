@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maskbatch.results.following import MEMORY_S, Follower
+from maskbatch.results.following import Follower
 from maskbatch.results.tracks import TRACKS
 from maskbatch.tasks import Task
 from maskbatch.types import Floats, Frame
@@ -60,7 +60,6 @@ class People:
     def __init__(self, task: Task, step_s: float) -> None:
         self._task = task
         self._tracker = Follower(np.array([0.0, max(step_s, 0.02)]))
-        self._memory_s = max(MEMORY_S, 2.5 * step_s)
         self.present: dict[int, Person] = {}
 
     def see(
@@ -100,14 +99,18 @@ class People:
 
     def leave(self, time_s: float | None) -> list[Person]:
         """Take out those who were last seen long before `time_s`; all of them for None."""
-        gone = [p for p in self.present.values() if time_s is None or time_s - p.last_s > REMEMBERED * self._memory_s]
+        gone = [
+            p
+            for p in self.present.values()
+            if time_s is None or time_s - p.last_s > REMEMBERED * self._tracker.memory_s
+        ]
         for person in gone:
             del self.present[person.track]
         return gone
 
     def near(self, time_s: float) -> list[Person]:
         """Those seen in the last seconds."""
-        return [p for p in self.present.values() if time_s - p.last_s <= self._memory_s]
+        return [p for p in self.present.values() if time_s - p.last_s <= self._tracker.memory_s]
 
 
 def track_rows(source: str, camera: str, people: list[Person], task: Task) -> pa.Table:

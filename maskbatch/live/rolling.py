@@ -13,6 +13,7 @@ Small files are joined when there are many; the old ones stay for those who are 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
@@ -265,6 +266,4 @@ class RollingResult:
 
 
 def _hash12(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections import Counter
@@ -526,10 +527,8 @@ def _scaled(face: Face, scale: float) -> Face:
     return replace(face, x1=face.x1 * scale, y1=face.y1 * scale, x2=face.x2 * scale, y2=face.y2 * scale)
 
 
-def _day(at: float, zone: object) -> str:
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(at, zone).date().isoformat()  # type: ignore[arg-type]
+def _day(at: float, zone: dt.tzinfo | None) -> str:
+    return dt.datetime.fromtimestamp(at, zone).date().isoformat()
 
 
 __all__ = ["Person", "Watch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import zoneinfo
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -259,8 +260,6 @@ class _Rows:
 
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """A sorting key by which ``cam 2`` comes before ``cam 10``."""
-    import re
-
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text.lower()) if part)
 
 

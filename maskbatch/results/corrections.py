@@ -30,6 +30,11 @@ NEEDED = ("source", "media", "camera", "frame", "time_s", "captured_at", "x1", "
 """What of a result the corrections are matched by, or take for faces that were missed."""
 
 
+def now() -> str:
+    """The present second in UTC, ISO 8601: when a decision is made."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Correction:
     """One decision of a person.

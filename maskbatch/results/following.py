@@ -91,6 +91,9 @@ class Follower:
     Args:
         times: seconds of the frames with faces, where they are known beforehand; they tell the step between two samples.
 
+    Attributes:
+        memory_s: seconds after which somebody who is not seen is a new person.
+
     Raises:
         MissingExtraError: SciPy is not installed.
     """
@@ -107,7 +110,7 @@ class Follower:
         steps = steps[steps > 0]
         # The nominal step is that of neighbouring samples; gaps in which nobody is seen are longer.
         self._step = float(np.quantile(steps, 0.1)) if len(steps) else 1.0
-        self._memory_s = max(MEMORY_S, 2.5 * self._step)
+        self.memory_s = max(MEMORY_S, 2.5 * self._step)
         self._people: list[_Follow] = []
         self._last: float | None = None
         self._count = 0
@@ -129,7 +132,7 @@ class Follower:
             else:
                 time_s = float(np.nextafter(time_s, np.inf))
         self._last = time_s
-        self._people = [person for person in self._people if time_s - person.seen_s <= self._memory_s]
+        self._people = [person for person in self._people if time_s - person.seen_s <= self.memory_s]
         found = np.full(len(boxes), -1, np.int64)
         if not len(boxes):
             return found

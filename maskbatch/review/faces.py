@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 
 from maskbatch.results.columns import to_numpy
 from maskbatch.results.correction_log import CorrectionLog
-from maskbatch.results.corrections import Action, Correction, Corrections
+from maskbatch.results.corrections import Action, Correction, Corrections, now
 from maskbatch.results.reader import ResultReader
 from maskbatch.tasks import Task
 
@@ -150,11 +149,6 @@ class FaceTable:
         while high < len(self) and self.source[high] == here:
             high += 1
         return low, high
-
-
-def now() -> str:
-    """UTC, ISO 8601."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def read_faces(reader: ResultReader) -> FaceTable:
