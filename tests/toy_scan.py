@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,11 @@ def toy_scan(folder: Path, out: str = "results.parquet", **settings: Any) -> Pat
         maskbatch.scan([archive], f"{folder}/{out}", detector=f"red:{model}", **(fixed | settings))  # type: ignore[arg-type]
         DETECTORS.__dict__.pop("_plugins", None)
     return folder / out
+
+
+def copy_result(folder: Path, to: Path) -> Path:
+    """Copy ``results.parquet`` and the files beside it, for a test that changes them."""
+    for path in folder.glob("results.*"):
+        if path.is_file():
+            shutil.copy(path, to)
+    return to / "results.parquet"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from toy_scan import toy_scan
+from toy_scan import copy_result, toy_scan
 
 import maskbatch
 from maskbatch.cli import main
@@ -43,10 +42,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def result(scanned: Path, tmp_path: Path) -> Path:
     """A copy that a test may correct."""
-    for path in scanned.glob("results.*"):
-        if path.is_file():
-            shutil.copy(path, tmp_path)
-    return tmp_path / "results.parquet"
+    return copy_result(scanned, tmp_path)
 
 
 def labels_of(folder: Path, name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from shared_data import REPOSITORY
-from toy_scan import toy_scan
+from toy_scan import copy_result, toy_scan
 
 import maskbatch
 from maskbatch.results.correction_log import CorrectionLog
@@ -81,10 +81,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def result(scanned: Path, tmp_path: Path) -> Path:
-    for path in scanned.parent.glob("results.*"):
-        if path.is_file():
-            shutil.copy(path, tmp_path)
-    return tmp_path / "results.parquet"
+    return copy_result(scanned.parent, tmp_path)
 
 
 def opened(chromium: Any, url: str, context: Any = None) -> tuple[Any, list[str]]:
@@ -109,6 +106,19 @@ def wait_until(page: Any, selector: str, text: str) -> None:
     page.wait_for_function(
         "([s, t]) => document.querySelector(s).textContent.includes(t)", arg=[selector, text], timeout=10_000
     )
+
+
+def draw_a_face(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a box in the image that is open, as a person with a mask; corners are parts of the image."""
+    page.wait_for_function("() => document.querySelector('#detail .picture img').complete")
+    page.keyboard.press("d")
+    area = page.locator("#detail svg").bounding_box()
+    page.mouse.move(area["x"] + area["width"] * start[0], area["y"] + area["height"] * start[1])
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * end[0], area["y"] + area["height"] * end[1], steps=4)
+    page.mouse.up()
+    page.keyboard.press("1")
+    page.wait_for_selector("#detail svg rect.drawn")
 
 
 def test_faces_are_filtered_corrected_by_key_and_taken_back(result: Path, chromium: Any, serve: Any) -> None:
@@ -139,15 +149,7 @@ def test_a_missed_face_is_drawn_in_its_frame(result: Path, chromium: Any, serve:
     page, told = opened(chromium, serve("review", str(result)).url)
     page.keyboard.press("Enter")
     page.wait_for_selector("#detail svg rect.own")
-    page.wait_for_function("() => document.querySelector('#detail .picture img').complete")
-    page.keyboard.press("d")
-    area = page.locator("#detail svg").bounding_box()
-    page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + area["height"] * 0.6)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.8, area["y"] + area["height"] * 0.9, steps=4)
-    page.mouse.up()
-    page.keyboard.press("1")
-    page.wait_for_selector("#detail svg rect.drawn")
+    draw_a_face(page, (0.6, 0.6), (0.8, 0.9))
     wait_until(page, "#saved", "saved")
     (drawn,) = log_of(result)
     assert drawn.action == "missed"
@@ -214,15 +216,7 @@ def test_frames_of_an_audit_tell_what_was_missed(result: Path, chromium: Any, se
     page, told = opened(chromium, served.url)
     page.keyboard.press("f")
     page.wait_for_selector("#detail svg")
-    page.wait_for_function("() => document.querySelector('#detail .picture img').complete")
-    page.keyboard.press("d")
-    area = page.locator("#detail svg").bounding_box()
-    page.mouse.move(area["x"] + area["width"] * 0.05, area["y"] + area["height"] * 0.8)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.2, area["y"] + area["height"] * 0.98, steps=4)
-    page.mouse.up()
-    page.keyboard.press("1")
-    page.wait_for_selector("#detail svg rect.drawn")
+    draw_a_face(page, (0.05, 0.8), (0.2, 0.98))
     for number in range(3):  # a fifth of the sample
         page.wait_for_function(
             "n => document.querySelector('#detail h3').textContent.startsWith(`Frame ${n} of 3`)", arg=number + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from face_rows import result_row
-from toy_scan import toy_scan
+from toy_scan import copy_result, toy_scan
 
 import maskbatch
 from maskbatch.draw.originals import Originals
@@ -67,10 +66,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def result(scanned: Path, tmp_path: Path) -> Path:
-    for path in scanned.parent.glob("results.*"):
-        if path.is_file():
-            shutil.copy(path, tmp_path)
-    return tmp_path / "results.parquet"
+    return copy_result(scanned.parent, tmp_path)
 
 
 def opened(result: Path, **options: Any) -> tuple[Client, FaceTable]:
