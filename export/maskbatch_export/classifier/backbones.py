@@ -7,7 +7,7 @@ convolution are turned round once, here, in place of every crop of every scan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +46,8 @@ _MOBILENET_V2 = (
     _Stage(6, 3, 160, 3, 2),
     _Stage(6, 3, 320, 1, 1),
 )
-# The same at half the width; widths are multiples of 8, as the kernels of ONNX Runtime like them.
-_MOBILENET_V2_HALF = (
-    _Stage(1, 3, 8, 1, 1),
-    _Stage(6, 3, 16, 2, 2),
-    _Stage(6, 3, 16, 3, 2),
-    _Stage(6, 3, 32, 4, 2),
-    _Stage(6, 3, 48, 3, 1),
-    _Stage(6, 3, 80, 3, 2),
-    _Stage(6, 3, 160, 1, 1),
-)
+# The same at half the width, rounded up to multiples of 8, as the kernels of ONNX Runtime like them.
+_MOBILENET_V2_HALF = tuple(replace(stage, width=-(-stage.width // 16) * 8) for stage in _MOBILENET_V2)
 # Tan and Le, "EfficientNet", table 1, with width 1.1 and depth 1.2, without squeeze-and-excitation, and with ReLU6 and
 # an unscaled first and last stage, as the -Lite variants of its authors have it.
 _EFFICIENTNET_LITE2 = (
