@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, get_args
@@ -98,6 +99,7 @@ class Sampling:
         gate_refresh_s: with the gate on, at least one frame in this many seconds is searched.
         snap_s: with ``every``, the key frame that is nearest to a multiple stands in for the sample if it lies within this many seconds.
         assume_fps: frames per second of videos without time stamps; 0 = as their headers say, else 25.
+        video_stream: of files with several video streams: ``default`` (the first), ``all``, or the number of one, from 0.
     """
 
     mode: SamplingMode = "every"
@@ -108,6 +110,7 @@ class Sampling:
     gate_refresh_s: float = 10.0
     snap_s: float = 0.0
     assume_fps: float = 0.0
+    video_stream: str = "default"
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -119,6 +122,10 @@ class Sampling:
         _check_range("gate_refresh_s (--gate-refresh)", self.gate_refresh_s, 0.1)
         _check_range("snap_s (--snap)", self.snap_s, 0.0)
         _check_range("assume_fps (--assume-fps)", self.assume_fps, 0.0, 1000.0)
+        if self.video_stream not in ("default", "all") and not re.fullmatch("[0-9]{1,3}", str(self.video_stream)):
+            raise UsageError(
+                f"video_stream (--video-stream) must be all, default or the number of a stream from 0, not {self.video_stream!r}"
+            )
         if self.snap_s and self.mode != "every":
             raise UsageError(
                 "--snap moves the samples of --every or --fps to key frames; leave it out with --keyframes and --all"
@@ -323,6 +330,7 @@ class ScanOptions(TypedDict, total=False):
     gate_refresh_s: float
     snap_s: float
     assume_fps: float
+    video_stream: str
     max_pixels: int
     device: DeviceName
     workers: int
@@ -388,6 +396,8 @@ class ScanConfig:
         for name in ("snap_s", "assume_fps"):
             if not groups["sampling"][name]:
                 del groups["sampling"][name]
+        if self.sampling.video_stream == "default":
+            del groups["sampling"]["video_stream"]
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
     def _camera_settings(self) -> dict[str, Any]:

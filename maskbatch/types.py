@@ -54,6 +54,7 @@ class Source:
         start_time: wall clock (POSIX seconds, UTC) of the first frame, from the manifest or the file name.
         remark: what should be known of how `start_time` was read.
         problem: set where the discovery already knows that the input cannot be read (FIFO, no permission …).
+        stream: which of a file's video streams it is (0-based, cover images not counted); None is the one that is read by default.
     """
 
     path: str
@@ -66,11 +67,13 @@ class Source:
     start_time: float | None = None
     remark: str | None = None
     problem: Problem | None = None
+    stream: int | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the content does, as far as the file system tells (size and time of last change)."""
-        return self.etag or f"{self.size:x}-{self.mtime_ns:x}"
+        """Changes when the content does, as far as the file system tells (size and time of last change), and with the stream."""
+        version = self.etag or f"{self.size:x}-{self.mtime_ns:x}"
+        return f"{version}#v{self.stream}" if self.stream else version  # the first is the file, as it always was
 
 
 @dataclass(frozen=True, slots=True)

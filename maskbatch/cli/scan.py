@@ -153,6 +153,15 @@ def scan(
             rich_help_panel=VIDEO,
         ),
     ] = 0.0,
+    video_stream: Annotated[
+        str,
+        typer.Option(
+            metavar="all|N|default",
+            help="Of files with several video streams: the first [default], the one with this number (from 0), or all, each "
+            "as an input of its own.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = "default",
     snap: Annotated[
         str | None,
         typer.Option(
@@ -436,7 +445,7 @@ def scan(
     config = c.ScanConfig(
         models=c.ModelSettings(detector, classifier, det_size, min_score, min_face, precision, tile),
         sampling=sampling_from(
-            every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap, track, assume_fps
+            every, fps, keyframes, all_frames, start, end, gate, gate_refresh, snap, track, assume_fps, video_stream
         ),
         limits=c.Limits(max_pixels),
         execution=c.Execution(

@@ -37,6 +37,7 @@ def sampling_from(
     snap: str | None = None,
     track: bool = False,
     assume_fps: float = 0.0,
+    video_stream: str = "default",
 ) -> Sampling:
     """The sampling that these options mean; with `track`, and no step given, one that can follow people.
 
@@ -66,4 +67,5 @@ def sampling_from(
         snap_s=seconds(snap, "--snap") if snap else 0.0,
         gate_refresh_s=gate_refresh,
         assume_fps=assume_fps,
+        video_stream=video_stream,
     )

@@ -16,6 +16,7 @@ from maskbatch.errors import InputError
 from maskbatch.sources.videos.packets import packet_index
 from maskbatch.sources.videos.reader import VideoReader
 from maskbatch.sources.videos.sampling import chosen
+from maskbatch.sources.videos.streams import file_and_stream
 from maskbatch.storage.opener import is_url
 from maskbatch.types import Image, Media, Piece, Source
 
@@ -37,6 +38,9 @@ class Originals:
 
     def path(self, name: str) -> Path | None:
         """The file of a source, or None where it is gone, lies in an archive or behind a URL."""
+        return self._file(name) or self._file(file_and_stream(name)[0])
+
+    def _file(self, name: str) -> Path | None:
         first, _, rest = name.partition("/")
         candidates: Iterable[Path] = ()
         if len(self._roots) == 1:
@@ -52,7 +56,8 @@ class Originals:
         if path is None:
             return None
         stat = path.stat()
-        return Source(str(path), name, media, stat.st_size, stat.st_mtime_ns)
+        stream = None if path.name == name.rpartition("/")[2] else file_and_stream(name)[1]
+        return Source(str(path), name, media, stat.st_size, stat.st_mtime_ns, stream=stream)
 
     def image(self, name: str) -> Image:
         """A still image, H×W×3 uint8 BGR, upright, free to be drawn on.

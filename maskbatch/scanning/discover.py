@@ -20,6 +20,7 @@ from maskbatch.scanning.summary import ScanSummary
 from maskbatch.sources.capture_metadata import CaptureMetadataRules
 from maskbatch.sources.discovery.discover import discover
 from maskbatch.sources.since import is_since, iso_time
+from maskbatch.sources.videos.streams import streams_of
 from maskbatch.storage import open_store
 
 
@@ -56,6 +57,10 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
         summary.older = len(sources) - len(newer)
         rules = CaptureMetadataRules(config.capture)  # so that it counts those that stay
         sources = [rules.apply(source) for source in newer[: request.limit]]
+    files = len(sources)
+    sources = [
+        stream for source in sources for stream in streams_of(source, config.sampling.video_stream, config.limits)
+    ]
     summary.inputs = len(sources)
     summary.ignored = found.ignored
     summary.ignored_by_extension = dict(found.ignored_by_extension.most_common())
@@ -86,11 +91,9 @@ def find_inputs(request: ScanRequest, reporter: Reporter) -> Run:
         reporter=reporter,
         summary=summary,
     )
-    if config.capture.time_pattern and rules.matched < len(sources):
+    if config.capture.time_pattern and rules.matched < files:
         which = "none" if not rules.matched else f"{rules.matched:,}"
-        run.note(
-            f"--time-pattern matched {which} of {len(sources):,} names; the others were read by the built-in formats"
-        )
+        run.note(f"--time-pattern matched {which} of {files:,} names; the others were read by the built-in formats")
     if named_in_vain:
         run.note(f"the manifest names {len(named_in_vain)} paths that are not inputs, {named_in_vain[0]} among them")
     if summary.older and request.since is not None:

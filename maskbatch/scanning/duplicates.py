@@ -56,7 +56,7 @@ def find_duplicates(sources: Iterable[Source], work: Store) -> dict[SourceKey, S
 
         by_size: defaultdict[Hashable, list[Source]] = defaultdict(list)
         for source in readable:
-            by_size[source.media, source.size].append(source)
+            by_size[source.media, source.size, source.stream or 0].append(source)
         groups = alike([group for group in by_size.values() if len(group) > 1], _ends)
         checksums: dict[str, str] = {}
 

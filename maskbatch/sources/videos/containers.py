@@ -43,7 +43,9 @@ class OpenVideo:
 
     Attributes:
         container: the `av` container; audio and other streams are not read.
-        stream: its first video stream that is not a cover image.
+        videos: its video streams but for cover images, in the order of the file.
+        stream: the one of them that is read: the source's, or the first of which a picture is known.
+        number: its place among `videos`.
         format: FFmpeg's name of the container (first of its aliases).
     """
 
@@ -58,10 +60,12 @@ class OpenVideo:
         self.close()
         try:
             self._look({})
-            if not (self.stream.codec_context.width and self.stream.codec_context.height):
+            if not _has_size(self.stream):
                 # The first key frame comes late: a recording cut out of a stream. FFmpeg is told to look further.
                 self.close()
                 self._look(_LONG_PROBE)
+                if self._source.stream is None:  # a stream that is announced and never comes hides no other
+                    self._take(next((i for i, stream in enumerate(self.videos) if _has_size(stream)), self.number))
             _check(self.stream, self._limits)
         except BaseException:
             self.close()
@@ -77,12 +81,27 @@ class OpenVideo:
 
     def _look(self, probe: dict[str, str]) -> None:
         self.container: Any = self._open(self._source, probe)
-        self.stream: Any = _video_stream(self.container)
+        self.videos: list[Any] = [s for s in self.container.streams.video if not _is_cover(s)]
+        if not self.videos:
+            raise InputError("not_media", "the file holds no video (sound or data only)")
+        wanted = self._source.stream or 0
+        if wanted >= len(self.videos):
+            count = "1 video stream" if len(self.videos) == 1 else f"{len(self.videos)} video streams"
+            raise InputError("unsupported", f"there is no video stream {wanted}; the file has {count}, counted from 0")
+        self._take(wanted)
+
+    def _take(self, number: int) -> None:
+        self.number = number
+        self.stream: Any = self.videos[number]
+        if self.stream.codec_context is None:
+            raise InputError("unsupported", "there is no decoder for the video's codec")
 
     def _open(self, source: Source, probe: dict[str, str]) -> Any:
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": DEMUXERS,
+            # In transport streams: a video whose PID changes with the program map stays one stream.
+            "merge_pmt_versions": "1",
             **probe,
         }
         head = opener.read_head(source.path, SNIFF_BYTES)
@@ -172,14 +191,9 @@ def as_input_error(error: BaseException, head: bytes) -> InputError:
     return InputError("corrupt", f"FFmpeg cannot read it: {getattr(error, 'strerror', '') or type(error).__name__}")
 
 
-def _video_stream(container: Any) -> Any:
-    streams = [s for s in container.streams.video if not _is_cover(s)]
-    if not streams:
-        raise InputError("not_media", "the file holds no video (sound or data only)")
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise InputError("unsupported", "there is no decoder for the video's codec")
-    return stream
+def _has_size(stream: Any) -> bool:
+    codec = stream.codec_context
+    return bool(codec is not None and codec.width and codec.height)
 
 
 def _is_cover(stream: Any) -> bool:

@@ -19,6 +19,7 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.stream import Discard, Disposition
 
 from maskbatch.config import Limits
 from maskbatch.errors import InputError
@@ -60,6 +61,7 @@ class PacketIndex:
         lead: packets before the first key frame, and leading frames of its group, of which no frame comes out; they are in no
             ordinal, and are counted.
         problem: what is wrong with the file as a whole (cut off, unreadable from some point on).
+        others: which video streams of the file are not this one.
         started_at: POSIX seconds of the recording's start by the container's metadata.
     """
 
@@ -76,6 +78,7 @@ class PacketIndex:
     stamped: bool
     lead: int
     problem: Problem | None
+    others: Problem | None
     started_at: float | None
 
     def __len__(self) -> int:
@@ -95,7 +98,7 @@ class PacketIndex:
         return float((int(self.times[-1]) + self.frame_span - self.origin) * self.time_base)
 
 
-_cache: OrderedDict[tuple[str, str, float], PacketIndex] = OrderedDict()
+_cache: OrderedDict[tuple[str, str, int | None, float], PacketIndex] = OrderedDict()
 
 
 def packet_index(
@@ -112,7 +115,7 @@ def packet_index(
     Raises:
         InputError: the file cannot be opened or holds no frame.
     """
-    key = (source.path, source.fingerprint, assume_fps)
+    key = (source.path, source.fingerprint, source.stream, assume_fps)
     index = _cache.get(key)
     if index is None:
         with OpenVideo(source, limits) as video:
@@ -125,6 +128,15 @@ def packet_index(
 
 
 @dataclass(slots=True)
+class OtherStream:
+    """A video stream beside the one that is read: its packets, and after how many of ours its first one came."""
+
+    count: int
+    behind: int
+    last_behind: int
+
+
+@dataclass(slots=True)
 class _Scan:
     pts: list[int | None]
     dts: list[int | None]
@@ -132,10 +144,16 @@ class _Scan:
     hidden: list[bool]
     last_duration: int
     failed: bool
+    others: dict[int, OtherStream]
 
 
 def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
-    scan = _Scan([], [], [], [], 0, False)
+    scan = _Scan([], [], [], [], 0, False, {})
+    looked_at = [video.stream]
+    if len(video.videos) > 1:  # their packets are counted
+        looked_at = list(video.videos)
+        for stream in looked_at:
+            stream.discard = Discard.default
     codec = video.stream.codec_context
     h264 = codec.name == "h264"
     extradata = codec.extradata or b""
@@ -143,8 +161,14 @@ def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
     failures = 0
     while failures < MAX_FAILURES:
         try:
-            for packet in video.container.demux(video.stream):
+            for packet in video.container.demux(*looked_at):
                 if packet.size == 0:  # the flush packet at the end, and AVI's place holders for dropped frames
+                    continue
+                if packet.stream_index != video.stream.index:
+                    at = len(scan.pts)
+                    other = scan.others.setdefault(packet.stream_index, OtherStream(0, at, at))
+                    other.count += 1
+                    other.last_behind = at
                     continue
                 if not scan.pts and packet.has_sidedata("encryption_info"):
                     raise InputError("unsupported", "the video is encrypted")
@@ -257,6 +281,7 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None], given: Fr
         stamped,
         lead,
         problem,
+        _other_streams(video, scan),
         _creation_time(video),
     )
 
@@ -314,6 +339,31 @@ def _whole_file_problem(video: OpenVideo, source: Source, scan: _Scan) -> Proble
     if scan.failed:
         return Problem("partial", "corrupt", "the container is damaged; what could be read was read")
     return None
+
+
+def _other_streams(video: OpenVideo, scan: _Scan) -> Problem | None:
+    """Names the video streams of the file that are not read.
+
+    Streams that never overlap are one recording whose identifier changed, so that a part of it is missing: the file is partial then.
+    """
+    told, goes_on = [], False
+    for number, stream in enumerate(video.videos):
+        if stream is video.stream:
+            continue
+        other = scan.others.get(stream.index, OtherStream(0, 0, 0))
+        codec = stream.codec_context
+        facts = [codec.name, f"{codec.width}×{codec.height}" if codec.width else ""] if codec is not None else []
+        facts.append("1 frame" if other.count == 1 else f"{other.count:,} frames")
+        facts.append("marked as the default" if stream.disposition & Disposition.default else "")
+        told.append(f"{number} ({', '.join(filter(None, facts))})")
+        goes_on |= bool(other.count and scan.pts) and (other.last_behind == 0 or other.behind == len(scan.pts))
+    if not told:
+        return None
+    which = f"video stream {video.number} of {len(video.videos)} was looked at, not {' and '.join(told)}"
+    if goes_on:
+        message = f"{which}; they follow each other, so a part of the recording is missing (--video-stream all)"
+        return Problem("partial", "unsupported", message)
+    return Problem("ok", None, f"{which} (--video-stream all)")
 
 
 def _creation_time(video: OpenVideo) -> float | None:

@@ -158,6 +158,8 @@ class VideoReader:
         result.started_at = index.started_at
         if index.problem is not None:
             result.note(index.problem)
+        if index.others is not None and self._sampling.video_stream != "all":
+            result.note(index.others)
         if self._failed:
             if self._produced == 0 and self._piece.parts == 1:
                 why = "" if len(index.keys) else ": the recording holds no key frame"
