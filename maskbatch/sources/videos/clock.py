@@ -80,13 +80,16 @@ def read_clock(
         return counted(len(pts), time_base, counted_at, "packets without time stamps")
     stamps = np.array(pts, np.int64)
     span = max(1, round(1 / ((rate or ASSUMED_RATE) * time_base)))
-    shift, jumps = _shifts(dts, span, round(_BACK_S / time_base), round(_JUMP_S / time_base) if mpeg else None)
+    shift, jumps, late = _shifts(dts, span, round(_BACK_S / time_base), round(_JUMP_S / time_base) if mpeg else None)
     moved, still = _spread(np.sort(stamps + shift), span)
     remark = (
         Problem("ok", None, f"the time stamps of {still} frames stand still and were spread evenly") if still else None
     )
+    if late:
+        message = f"{late} packets lie behind their place in the file"
+        remark = joined([remark, Problem("ok", None, message if late > 1 else "1 packet lies behind its place in the file")])
     if not shift.any() and not still:
-        return Clock(stamps, True)
+        return Clock(stamps, True, remark)
     if not jumps:
         return Clock(moved, False, remark)
     before, after = (_clock(stamp - int(stamps[0]), time_base) for stamp in jumps[0])
@@ -115,8 +118,10 @@ def counted(count: int, time_base: Fraction, rate: Fraction | None, why: str | N
 
 def _shifts(
     dts: Sequence[int | None], span: int, back: int, longest: int | None
-) -> tuple[Int64s, list[tuple[int, int]]]:
-    """What to add to each packet's time stamps, and the decoding time stamps around each jump that is bridged by a guess."""
+) -> tuple[Int64s, list[tuple[int, int]], int]:
+    """What to add to each packet's time stamps, the decoding time stamps around each jump that is bridged by a guess, and how many
+    single packets come late, which are no jumps: FFmpeg gives out the last of a PID that is left at the end of the file.
+    """
     shift = np.zeros(len(dts), np.int64)
     at = np.array([i for i, stamp in enumerate(dts) if stamp is not None], np.int64)
     steady = np.array([stamp for stamp in dts if stamp is not None], np.int64)
@@ -125,15 +130,26 @@ def _shifts(
     odd = steps < -back
     if longest is not None:
         odd |= steps > longest
+    late = 0
     for where in np.flatnonzero(odd).tolist():
         step = int(steps[where])
+        if longest is not None and _is_late(steady, where, span):
+            late += 1
+            continue
         if longest is not None and 0 <= step + _WRAP <= longest:
             shift[at[where + 1] :] += _WRAP
         else:
             shift[at[where + 1] :] += span - step
             wrapped = _WRAP if step > _WRAP // 2 else 0  # a step back that the reader took for a wrap
             jumps.append((int(steady[where]), int(steady[where + 1]) - wrapped))
-    return shift, jumps
+    return shift, jumps, late
+
+
+def _is_late(steady: Int64s, where: int, span: int) -> bool:
+    """Whether behind a step back one packet follows from within the recording, and then what went before goes on or the file ends."""
+    if not steady[0] < steady[where + 1] < steady[where]:
+        return False
+    return where + 2 >= len(steady) or 0 < steady[where + 2] - steady[where] <= 2 * span
 
 
 def _spread(times: Int64s, span: int) -> tuple[Int64s, int]:
