@@ -6,6 +6,7 @@ depends on time, on the cut into units or on the number of workers is written to
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from maskbatch.jobs.completed import CompletedPiece, PiecesBySource, SourceKey
 from maskbatch.jobs.ledger import DamagedPartError, Ledger
 from maskbatch.results.columns import numbers, strings, to_numpy
 from maskbatch.results.schema import DUPLICATE_COLUMNS, SCHEMA_VERSION, inputs_schema, part_schema, results_schema
+from maskbatch.sources.file_names import in_future
 from maskbatch.tasks import MASK, Task
 from maskbatch.types import PieceResult, Problem, Source
 
@@ -118,6 +120,22 @@ class Merged:
     rows: pa.Table
     duplicate_of: str | None = None
     near_duplicate_of: str | None = None
+
+
+def ends_in_future(item: Merged) -> Problem | None:
+    """What to say of an input whose last face would be after today; such a start or such a duration cannot be right."""
+    start = item.result.started_at if item.source.start_time is None else item.source.start_time
+    if start is None or item.result.status == "error":
+        return None
+    end = start + (item.result.duration_s or 0.0)
+    if not in_future(end):
+        return None
+    begins = "it would begin" if in_future(start) else "it would go on until"
+    try:
+        when = f"{dt.datetime.fromtimestamp(start if in_future(start) else end, dt.UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        when = "a year that no calendar has"
+    return Problem("partial", "corrupt", f"{begins} {when}, after today; its times cannot be right")
 
 
 def walk(

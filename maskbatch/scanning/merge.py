@@ -22,6 +22,7 @@ from maskbatch.results.merge import (
     RowWriter,
     Totals,
     Tracker,
+    ends_in_future,
     walk,
     with_run_metadata,
 )
@@ -92,6 +93,8 @@ def _merge(run: Run, done: PiecesBySource) -> Totals:
             if item.source.start_time is None:
                 without_name += 1
                 from_metadata += item.result.started_at is not None
+            if (future := ends_in_future(item)) is not None:
+                item.result.note(future)
             if item.source.remark is not None:
                 item.result.note(Problem("ok", None, item.source.remark))
             tracked = track is not None and item.source.media == "video" and len(item.rows) > 0

@@ -21,6 +21,12 @@ ASSUMED_RATE = Fraction(25)
 """Frames per second where nothing tells."""
 
 _SLOWEST, _FASTEST = Fraction(1, 60), Fraction(1000)
+_LONGEST, _LONGEST_ONE_PAUSE = 1000, 100
+"""How many times longer than its frames at their usual distance a recording of over an hour is at most; with a single long pause."""
+
+_MOST_BYTES = 2_000_000_000
+"""Bytes per second above which nothing is recorded; 8K without compression at 25 frames has 1.2 thousand millions (4:2:0)."""
+
 _WRAP = 1 << 33
 """MPEG clocks have 33 bits (ISO/IEC 13818-1, 2.4.3.7)."""
 
@@ -87,7 +93,9 @@ def read_clock(
     )
     if late:
         message = f"{late} packets lie behind their place in the file"
-        remark = joined([remark, Problem("ok", None, message if late > 1 else "1 packet lies behind its place in the file")])
+        remark = joined(
+            [remark, Problem("ok", None, message if late > 1 else "1 packet lies behind its place in the file")]
+        )
     if not shift.any() and not still:
         return Clock(stamps, True, remark)
     if not jumps:
@@ -114,6 +122,45 @@ def counted(count: int, time_base: Fraction, rate: Fraction | None, why: str | N
     reason = why or "no time stamps"
     how = f"{float(rate or ASSUMED_RATE):g} frames per second{'' if rate else ', which is assumed'}"
     return Clock(pts, False, Problem("ok", None, f"{reason}: times are counted at {how}"))
+
+
+def out_of_proportion(times: Int64s, frame_span: int, time_base: Fraction, size: int) -> Problem | None:
+    """What is wrong where a recording lasts too long or too short for its frames and bytes; None where it may be right.
+
+    Long pauses are kept, since cameras that record on motion write them; what is told is a recording of more than an hour with less
+    than a frame a minute, or that would last a thousandth at the usual distance of its frames (a hundredth where one pause is nearly all).
+
+    Args:
+        times: time stamps of the frames, ascending.
+        frame_span: duration of the last frame, in units.
+        time_base: seconds per unit.
+        size: bytes of all packets.
+    """
+    count = len(times)
+    if count < 2:
+        return None
+    length = int(times[-1] - times[0]) + frame_span
+    seconds = float(length * time_base)
+    lasts = f"by its time stamps the recording lasts {_clock(length, time_base)}"
+    if seconds > 3600:
+        steps = np.diff(times)
+        usual, longest = int(np.median(steps)), int(steps.max())
+        at_most = _LONGEST_ONE_PAUSE if longest * time_base > 3600 and longest > 0.9 * length else _LONGEST
+        if count / seconds < _SLOWEST:
+            reason = f"that is {seconds / count:,.0f} seconds for each of its {count:,} frames"
+        elif length > at_most * usual * count:
+            reason = f"its {count:,} frames at their usual distance make {_clock(usual * count, time_base)}"
+        else:
+            return None
+        return Problem("partial", "corrupt", f"{lasts}, but {reason}; its times cannot be right")
+    if count / max(seconds, 1e-9) > _FASTEST or size / max(seconds, 1e-9) > _MOST_BYTES:
+        return Problem(
+            "partial",
+            "corrupt",
+            f"by its time stamps the recording lasts {seconds:.3g} seconds, too short for {count:,} frames and {size:,} bytes; "
+            "its times cannot be right",
+        )
+    return None
 
 
 def _shifts(

@@ -23,7 +23,7 @@ from av.stream import Discard, Disposition
 
 from maskbatch.config import Limits
 from maskbatch.errors import InputError
-from maskbatch.sources.videos.clock import ASSUMED_RATE, counted, plausible_rate, read_clock
+from maskbatch.sources.videos.clock import ASSUMED_RATE, counted, out_of_proportion, plausible_rate, read_clock
 from maskbatch.sources.videos.containers import FREE_CLOCKS, RAW_STREAMS, OpenVideo, cut_off
 from maskbatch.types import Problem, Source, joined
 
@@ -144,11 +144,12 @@ class _Scan:
     hidden: list[bool]
     last_duration: int
     failed: bool
+    size: int
     others: dict[int, OtherStream]
 
 
 def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
-    scan = _Scan([], [], [], [], 0, False, {})
+    scan = _Scan([], [], [], [], 0, False, 0, {})
     looked_at = [video.stream]
     if len(video.videos) > 1:  # their packets are counted
         looked_at = list(video.videos)
@@ -173,6 +174,7 @@ def _scan(video: OpenVideo, tick: Callable[[], None]) -> _Scan:
                 if not scan.pts and packet.has_sidedata("encryption_info"):
                     raise InputError("unsupported", "the video is encrypted")
                 scan.pts.append(packet.pts)
+                scan.size += packet.size
                 scan.dts.append(packet.dts)
                 scan.key.append(packet.is_keyframe and (not h264 or starts_decoding(bytes(packet), nal_length)))
                 scan.hidden.append(packet.is_discard)
@@ -266,7 +268,7 @@ def _build(video: OpenVideo, source: Source, tick: Callable[[], None], given: Fr
     order = positions[np.argsort(pts[positions], kind="stable")]
     times = pts[order]
     origin = int(times[0]) if len(times) else 0
-    problem = joined([problem, clock.problem])
+    problem = joined([problem, clock.problem, out_of_proportion(times, span, time_base, scan.size)])
     return PacketIndex(
         pts,
         gop,

@@ -143,6 +143,12 @@ class VideoReader:
             result.width, result.height = self._size
         if not index.ordered and not self._total and not self._failed:
             self._failed = len(index)  # packets, of which nothing came out: there is no key frame to begin at
+        # Fields may be packets of their own, two to a frame. Fewer frames than that, and the decoder was silent about some.
+        shown = len(index.order)
+        silent = not index.ordered and not self._gave_up and 2 * self._total < shown - 1 and self._total > 0
+        if silent:
+            self._failed += shown - self._total
+            self._total = shown
         result.frames_read = self._read
         result.frames_failed = self._failed
         result.frames_skipped = max(self._total, self._failed + self._read) - self._read - self._failed
@@ -160,6 +166,9 @@ class VideoReader:
             result.note(index.problem)
         if index.others is not None and self._sampling.video_stream != "all":
             result.note(index.others)
+        if silent:
+            message = f"the decoder gave {shown - self._failed:,} frames for the {shown:,} of the file"
+            result.note(Problem("partial", "corrupt", message))
         if self._failed:
             if self._produced == 0 and self._piece.parts == 1:
                 why = "" if len(index.keys) else ": the recording holds no key frame"
