@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_rows_of_a_stream_carry_its_name_and_its_frames_are_found_again(tmp_path
     assert {name: row["faces"] > 0 for name, row in rows.items()} == {"rear.mp4": False, "rear.mp4#v1": True}
     assert set(pq.read_table(out).to_pandas()["source"]) == {"rear.mp4#v1"}
     assert {file.name for file in (tmp_path / "drawn").iterdir()} == {"rear.mp4", "rear.mp4#v1.mp4"}
-    originals = Originals(maskbatch.ResultReader(out).run)
+    originals = Originals(json.loads(out.with_name("r.run.json").read_text()))
     image = originals.frame("rear.mp4#v1", 3)
     blue, _, red = image[100, 100].tolist()
     assert red > 150 > blue + 50, "the second stream's picture, which is red there"

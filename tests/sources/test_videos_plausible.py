@@ -31,7 +31,7 @@ def total(row: dict[str, Any]) -> int:
 
 
 def with_stamps(path: Path, pts: list[int]) -> Path:
-    return write_video(path, len(pts), codec="mpeg4", pts=pts, time_base=MS)
+    return write_video(path, len(pts), codec="mjpeg", pix_fmt="yuvj420p", pts=pts, time_base=MS)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_frames_that_the_decoder_keeps_silent_about_are_counted_as_failed(tmp_pa
         packets = sum(packet.size > 0 for packet in container.demux())
     row = scanned(tmp_path / "cam.m4v", mode="all")
     assert (packets, total(row), row["status"]) == (102, 102, "partial")
-    assert row["frames_read"] <= 2
+    assert row["frames_read"] <= 3
     assert "frames for the 102 of the file" in row["message"]
 
 

@@ -146,10 +146,10 @@ def out_of_proportion(times: Int64s, frame_span: int, time_base: Fraction, size:
         steps = np.diff(times)
         usual, longest = int(np.median(steps)), int(steps.max())
         at_most = _LONGEST_ONE_PAUSE if longest * time_base > 3600 and longest > 0.9 * length else _LONGEST
-        if count / seconds < _SLOWEST:
-            reason = f"that is {seconds / count:,.0f} seconds for each of its {count:,} frames"
-        elif length > at_most * usual * count:
+        if length > at_most * usual * count:
             reason = f"its {count:,} frames at their usual distance make {_clock(usual * count, time_base)}"
+        elif count / seconds < _SLOWEST:
+            reason = f"that is {seconds / count:,.0f} seconds for each of its {count:,} frames"
         else:
             return None
         return Problem("partial", "corrupt", f"{lasts}, but {reason}; its times cannot be right")
