@@ -49,6 +49,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("asf", "video", "a Windows Media video")),
     (b"OggS", Kind("ogg", "video", "an Ogg file")),
     (b"DHAV", Kind("dhav", "video", "a Dahua video")),
+    (b"IMKH", Kind("mpegps", "video", "a Hikvision video")),  # 40 bytes, then an MPEG program stream
     (b"\x00\x00\x00\x01\x67", Kind("h264", "video", "a raw H.264 stream")),
     (b"\x00\x00\x00\x01\x40\x01", Kind("hevc", "video", "a raw H.265 stream")),
     (b"%PDF-", Kind("pdf", None, "a PDF document")),

@@ -109,11 +109,12 @@ def test_extensions_that_recordings_share_with_others_are_looked_into(tmp_path: 
     data = (tmp_path / "a.ts").read_bytes()
     for name in ("cam_20240312_140000", "rec.dat", "rec.tp", "rec.ps", "rec.m2t", "rec.avc"):
         (tmp_path / name).write_bytes(data)
+    (tmp_path / "hik").write_bytes(b"IMKH".ljust(40, b"\0") + b"\x00\x00\x01\xba" + bytes(2000))
     (tmp_path / "README").write_text("no recording")
     (tmp_path / "table.dat").write_bytes(b"\x00\x01\x02" * 50)
     (tmp_path / "figure.ps").write_text("%!PS-Adobe")
     found = {source.name: source.media for source in discover([str(tmp_path)]).sources}
-    assert set(found) == {"a.ts", "cam_20240312_140000", "rec.dat", "rec.tp", "rec.ps", "rec.m2t", "rec.avc"}
+    assert set(found) == {"a.ts", "hik", "cam_20240312_140000", "rec.dat", "rec.tp", "rec.ps", "rec.m2t", "rec.avc"}
     assert set(found.values()) == {"video"}
 
 
