@@ -157,7 +157,7 @@ def scan(
         str,
         typer.Option(
             metavar="all|N|default",
-            help="Of files with several video streams: the first [default], the one with this number (from 0), or all, each "
+            help="Of files with several video streams: default = the first, N = the one with this number (from 0), all = each "
             "as an input of its own.",
             rich_help_panel=VIDEO,
         ),

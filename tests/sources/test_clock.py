@@ -107,3 +107,17 @@ def test_a_cut_changes_no_time(gaps: list[int], cut: int) -> None:
     cut = min(cut, len(stamps) - 1)
     whole = clock(stamps).pts.tolist()
     assert clock(stamps[:cut]).pts.tolist() + clock(stamps[cut:]).pts.tolist() == whole
+
+
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_single_packet_that_comes_late_is_no_jump(at_the_end: bool) -> None:
+    times = [i * SPAN for i in range(250)]
+    late = times.pop(100)
+    times.insert(len(times) - (0 if at_the_end else 1), late)
+    found = clock(times)
+    assert seconds(found) == pytest.approx([i / 25 for i in range(250)])
+    assert found.problem is not None
+    assert (found.problem.status, found.problem.message) == ("ok", "1 packet lies behind its place in the file")
+    clip = clock([*times[:-2], times[-1] + 600 * SPAN, late, late + SPAN])
+    assert clip.problem is not None
+    assert clip.problem.status == "partial", "two are a clip"

@@ -154,6 +154,16 @@ def test_streams_that_follow_each_other_are_a_recording_of_which_a_part_is_missi
     assert row["status"] == "partial"
 
 
+def test_a_stream_that_is_announced_and_never_comes_hides_no_other(tmp_path: Path) -> None:
+    path = two_cameras(tmp_path / "whole.ts")
+    packets = [data[at : at + 188] for data in (path.read_bytes(),) for at in range(0, len(data), 188)]
+    kept = [packet for packet in packets if (packet[1] & 0x1F) << 8 | packet[2] != 0x100]
+    (tmp_path / "cam.ts").write_bytes(b"".join(kept))
+    (row,) = inputs([tmp_path / "cam.ts"], tmp_path / "r.parquet").values()
+    assert (row["status"], row["width"], total(row)) == ("ok", 320, 75)
+    assert "video stream 1 of 2 was looked at, not 0" in row["message"]
+
+
 def test_settings_without_the_option_keep_the_key_of_their_run() -> None:
     config = maskbatch.ScanConfig()
     assert "sampling.video_stream" not in config.row_settings()
