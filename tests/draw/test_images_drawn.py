@@ -58,6 +58,16 @@ def test_the_three_classes_differ_in_more_than_colour(face_photo: np.ndarray) ->
     assert (grey[1] != grey[2]).sum() > 200
 
 
+def test_the_number_of_a_track_stands_beside_its_box(face_photo: np.ndarray) -> None:
+    drawn = {}
+    for track in (None, 7, 8):
+        image = face_photo.copy()
+        show_faces(image, [Face(*FACE_BOX, "with_mask", 0.9, track=track)], Style())
+        drawn[track] = image
+    assert changed(drawn[None], drawn[7]).any()
+    assert changed(drawn[7], drawn[8]).any(), "the number itself is shown"
+
+
 def test_picture_without_faces_is_written_unchanged(tmp_path: Path, picture: Source, face_photo: np.ndarray) -> None:
     target = annotate_image(picture, NO_ROWS, tmp_path / "out")
     assert np.array_equal(cv2.imread(str(target)), face_photo)

@@ -174,6 +174,7 @@ def test_text_says_what_is_counted(untracked: str) -> None:
 def test_text_of_a_tracked_result_names_people_and_the_rest(tracked: str) -> None:
     text = run(tracked)
     assert text.startswith("people in tracked videos, faces in all other inputs")
+    assert "--track" not in text
     assert "1 low-score face " in text
     assert any(line.startswith("total") and " 3 " in line for line in text.splitlines())
 
