@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow.parquet as pq
 import pytest
+from av.stream import Disposition
 
 import maskbatch
+from maskbatch.config import Limits, Sampling
+from maskbatch.errors import InputError
+from maskbatch.sources.discovery.discover import discover
+from maskbatch.sources.videos.reader import VideoReader
+from maskbatch.types import Piece, PieceResult, Source
 
 pytestmark = pytest.mark.shared
 
@@ -107,3 +114,40 @@ def test_squeezed_pixels_are_seen_as_a_player_shows_them(videos: Path, tmp_path:
 def test_hour_of_a_recording_begins_at_nought(videos: Path, tmp_path: Path) -> None:
     scanned(videos / "hour-of-recording", tmp_path)
     assert [row["hour"] for row in maskbatch.summarize(tmp_path / "r.parquet").rows] == ["+00:00"]
+
+
+def demuxed(path: str) -> int:
+    """Frames of the first video stream that are part of the presentation, as FFmpeg's demuxer gives them; it follows PIDs."""
+    count = 0
+    with av.open(path, options={"merge_pmt_versions": "1"}) as container:
+        stream = next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        try:
+            for packet in container.demux(stream):
+                count += packet.size > 0 and not packet.is_discard
+        except av.error.FFmpegError:
+            pass
+    return count
+
+
+def counted(source: Source) -> int | None:
+    """Frames read, skipped and failed of a whole recording; None where it is refused."""
+    result = PieceResult(source.name, source.fingerprint)
+    try:
+        with VideoReader(Piece(source), Sampling(every_s=5), Limits(), 96) as reader:
+            for _ in reader:
+                pass
+            reader.fill(result)
+    except InputError:
+        return None
+    return result.frames_read + result.frames_skipped + result.frames_failed
+
+
+def test_frames_of_every_recording_add_up_to_those_of_a_demux(videos: Path, shared_dir: Path) -> None:
+    folders = [str(folder) for folder in (videos, shared_dir / "data" / "media_corpus") if folder.is_dir()]
+    found = [source for source in discover(folders).sources if source.media == "video" and source.size < 30_000_000]
+    totals = {source.name: (source.path, counted(source)) for source in found}
+    read = {name: (path, total) for name, (path, total) in totals.items() if total is not None}
+    assert len(read) > 40
+    assert {name: total for name, (_, total) in read.items()} == {
+        name: demuxed(path) for name, (path, _) in read.items()
+    }
