@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskbatch.detect.close import CLOSE_BUCKET, join_close_look, needs_close_look
 from maskbatch.detect.letterbox import Bucket, fit, paste
 from maskbatch.detect.nms import nms, vote
 from maskbatch.types import Detections, Floats, Image, Session
@@ -138,6 +139,7 @@ class LetterboxDetector:
         nms_iou: float = 0.4,
         vote_iou: float | None = None,
         has_landmarks: bool = True,
+        close_look: bool = False,
         preparation: Preparation = Preparation(),
     ) -> None:
         self._name = name
@@ -148,6 +150,7 @@ class LetterboxDetector:
         self._nms_iou = nms_iou
         self._vote_iou = vote_iou
         self._has_landmarks = has_landmarks
+        self._close_look = close_look
         self._prepare = preparation
         self._canvases: dict[Bucket, Image] = {}
 
@@ -170,7 +173,7 @@ class LetterboxDetector:
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         """The fixed shapes of the network's input."""
-        return self._buckets
+        return (*self._buckets, CLOSE_BUCKET) if self._close_look else self._buckets
 
     def with_min_score(self, min_score: float) -> LetterboxDetector:
         """The same detector over the same session with another threshold."""
@@ -183,6 +186,7 @@ class LetterboxDetector:
             nms_iou=self._nms_iou,
             vote_iou=self._vote_iou,
             has_landmarks=self._has_landmarks,
+            close_look=self._close_look,
             preparation=self._prepare,
         )
 
@@ -206,11 +210,24 @@ class LetterboxDetector:
                 batch = indices[start : start + size]
                 for index, detections in zip(batch, self._run(bucket, [images[i] for i in batch]), strict=True):
                     found[index] = detections
-        return [detections for detections in found if detections is not None]
+        whole = [detections for detections in found if detections is not None]
+        return self._look_closer(images, whole) if self._close_look else whole
+
+    def _look_closer(self, images: Sequence[Image], found: list[Detections]) -> list[Detections]:
+        """The same, with a second look at the images that a face fills."""
+        scales = [self.det_size / max(image.shape[:2]) for image in images]
+        close = [
+            i for i, (faces, scale) in enumerate(zip(found, scales, strict=True)) if needs_close_look(faces, scale)
+        ]
+        for start in range(0, len(close), self._session.batch_size):
+            batch = close[start : start + self._session.batch_size]
+            for i, detections in zip(batch, self._run(CLOSE_BUCKET, [images[i] for i in batch]), strict=True):
+                found[i] = join_close_look(found[i], detections, scales[i])
+        return found
 
     def warm_up(self) -> None:
         """See `Detector.warm_up`."""
-        for bucket in self._buckets:
+        for bucket in self.buckets:
             self._session.run(self._prepare(self._canvas(bucket)))
 
     def _canvas(self, bucket: Bucket) -> Image:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskbatch.detect.base import Array, Candidates, DetectorFamily, LetterboxDetector
+from maskbatch.detect.close import LARGE
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.errors import ModelError
 from maskbatch.types import Floats, Session
@@ -99,7 +100,17 @@ def make_retinaface(name: str, session: Session, buckets: tuple[Bucket, ...], mi
         vote_iou = float(session.metadata["vote_iou"]) if "vote_iou" in session.metadata else None
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"model {name} is not a RetinaFace of this project ({error}): choose another file") from None
-    return LetterboxDetector(name, session, reader, buckets, min_score=min_score, nms_iou=nms_iou, vote_iou=vote_iou)
+    return LetterboxDetector(
+        name,
+        session,
+        reader,
+        buckets,
+        min_score=min_score,
+        nms_iou=nms_iou,
+        vote_iou=vote_iou,
+        # A file of one fixed shape takes no other, and a small input shows large faces as it is.
+        close_look=len(buckets) > 1 and max(bucket.width for bucket in buckets) > LARGE,
+    )
 
 
 RETINAFACE = DetectorFamily(

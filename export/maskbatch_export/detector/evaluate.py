@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from maskbatch.config import MIN_SCORE
+from maskbatch.detect.close import CLOSE_BUCKET, join_close_look, needs_close_look
 from maskbatch.detect.letterbox import paste, scaled_size
 from maskbatch.detect.nms import nms, vote
 from maskbatch.evaluate.metrics import Match, average_precision, match, precision_recall
 from maskbatch.evaluate.scores import operating_score
+from maskbatch.types import Detections
 from maskbatch_export.detector.anchors import decode_boxes, decode_landmarks, make_anchors
 from maskbatch_export.detector.data import Picture
 
@@ -62,11 +64,12 @@ def detector(
     limit: int = 750,
     tight: bool = False,
     vote_iou: float | None = 0.5,
+    close_look: bool = False,
 ) -> Detect:
-    """A detector of single images around a network, with suppression and box voting as in a scan."""
+    """A detector of single images around a network, with suppression and box voting as in a scan; `close_look` as there, too."""
 
-    def detect(image: np.ndarray) -> Found:
-        canvas, scale = letterbox(image, size, tight)
+    def look(image: np.ndarray, side: int) -> tuple[Detections, float]:
+        canvas, scale = letterbox(image, side, tight)
         scores, deltas, points = (values[0] for values in predict(canvas[None]))
         anchors = make_anchors(*canvas.shape[:2])
         chosen = np.nonzero(scores >= threshold)[0]
@@ -76,7 +79,13 @@ def detector(
         kept = suppress(boxes, scores[chosen], iou)
         marks = decode_landmarks(points[chosen][kept], anchors[chosen][kept])
         final = boxes[kept] if vote_iou is None else vote(boxes[kept], boxes, scores[chosen], vote_iou)
-        return Found(final / scale, scores[chosen][kept], marks / scale)
+        return Detections(final / scale, scores[chosen][kept], (marks / scale).astype(np.float32)), scale
+
+    def detect(image: np.ndarray) -> Found:
+        found, scale = look(image, size)
+        if close_look and needs_close_look(found, scale):
+            found = join_close_look(found, look(image, CLOSE_BUCKET.width)[0], scale)
+        return Found(found.boxes, found.scores, found.landmarks)
 
     return detect
 

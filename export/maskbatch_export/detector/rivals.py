@@ -19,7 +19,7 @@ def open_detector(spec: str, size: int = 640, nms_iou: float = 0.5) -> Detect:
         return yunet(Path(path), size)
     if kind == "scrfd":
         return scrfd(Path(path), size)
-    return detector(onnx_predict(Path(path)), size, iou=nms_iou)
+    return detector(onnx_predict(Path(path)), size, iou=nms_iou, close_look=True)
 
 
 def yunet(path: Path, size: int, nms_iou: float = 0.4, threshold: float = 0.02) -> Detect:

@@ -1,0 +1,64 @@
+"""A second, smaller look at images that a face fills: one face there gives one box.
+
+A detector has no anchor for a face of half its input and more, and sees its parts as faces. The same image at a third of the size
+shows it as an ordinary face. The look costs a tenth of the first and is taken only where that found something large.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maskbatch.config import MIN_SCORE
+from maskbatch.detect.letterbox import Bucket
+from maskbatch.types import Detections
+
+CLOSE_BUCKET = Bucket(192, 192)
+"""Input of the second look."""
+LARGE = 256
+"""Pixels of the first look: a box whose longer side has as many asks for a second look; the largest anchor is that large."""
+_TRUSTED = 192
+"""Pixels of the first look from which a box of the second look counts; the first look sees smaller ones better."""
+_SHARED = 0.3
+"""A box of the first look that shares this much with one of the second, of the smaller of the two, is that face or a part of it."""
+
+
+def needs_close_look(found: Detections, scale: float) -> bool:
+    """Whether a face found at a scan's default score is too large for this scale (pixels of the input per pixel of the boxes)."""
+    return bool((_longer_sides(found)[found.scores >= MIN_SCORE] * scale >= LARGE).any())
+
+
+def join_close_look(found: Detections, close: Detections, scale: float) -> Detections:
+    """The faces of two looks at one image, each once.
+
+    Args:
+        found: the first look, in pixels of the image.
+        close: the second look, in the same pixels.
+        scale: pixels of the first look's input per pixel of the image.
+
+    Returns:
+        Best score first. A large face of the second look takes the place of what the first look saw of it, with the best score of both.
+    """
+    large = close.select((close.scores >= MIN_SCORE) & (_longer_sides(close) * scale >= _TRUSTED))
+    if not len(large):
+        return found
+    low = np.maximum(large.boxes[:, None, :2], found.boxes[None, :, :2])
+    high = np.minimum(large.boxes[:, None, 2:], found.boxes[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (large.boxes, found.boxes)]
+    same = shared > _SHARED * np.minimum(areas[0][:, None], areas[1][None, :])
+    scores = np.maximum(large.scores, np.where(same, found.scores[None, :], 0).max(axis=1, initial=0))
+    others = found.select(~same.any(axis=0))
+    landmarks = None
+    if large.landmarks is not None and others.landmarks is not None:
+        landmarks = np.concatenate([large.landmarks, others.landmarks])
+    both = Detections(
+        np.concatenate([large.boxes, others.boxes]),
+        np.concatenate([scores, others.scores]).astype(np.float32, copy=False),
+        landmarks,
+    )
+    return both.select(np.argsort(-both.scores, kind="stable"))
+
+
+def _longer_sides(found: Detections) -> np.ndarray:
+    sides: np.ndarray = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1, initial=0)
+    return sides
