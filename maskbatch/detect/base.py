@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskbatch.detect.close import CLOSE_BUCKET, join_close_look, needs_close_look
+from maskbatch.detect.close import CLOSE_BUCKET, CONFIRMS, join_close_look, needs_close_look
 from maskbatch.detect.letterbox import Bucket, fit, paste
 from maskbatch.detect.nms import nms, vote
 from maskbatch.types import Detections, Floats, Image, Session
@@ -208,7 +208,9 @@ class LetterboxDetector:
         for bucket, indices in by_bucket.items():
             for start in range(0, len(indices), size):
                 batch = indices[start : start + size]
-                for index, detections in zip(batch, self._run(bucket, [images[i] for i in batch]), strict=True):
+                for index, detections in zip(
+                    batch, self._run(bucket, [images[i] for i in batch], self._min_score), strict=True
+                ):
                     found[index] = detections
         whole = [detections for detections in found if detections is not None]
         return self._look_closer(images, whole) if self._close_look else whole
@@ -221,7 +223,8 @@ class LetterboxDetector:
         ]
         for start in range(0, len(close), self._session.batch_size):
             batch = close[start : start + self._session.batch_size]
-            for i, detections in zip(batch, self._run(CLOSE_BUCKET, [images[i] for i in batch]), strict=True):
+            looks = self._run(CLOSE_BUCKET, [images[i] for i in batch], min(self._min_score, CONFIRMS))
+            for i, detections in zip(batch, looks, strict=True):
                 found[i] = join_close_look(found[i], detections, scales[i])
         return found
 
@@ -237,13 +240,13 @@ class LetterboxDetector:
             self._canvases[bucket] = canvas
         return canvas
 
-    def _run(self, bucket: Bucket, images: list[Image]) -> list[Detections]:
+    def _run(self, bucket: Bucket, images: list[Image], min_score: float) -> list[Detections]:
         canvas = self._canvas(bucket)
         scales = [paste(image, canvas[row]) for row, image in enumerate(images)]
         # Rows left over keep older images; the network treats rows apart, and they are not read.
         outputs = self._session.run(self._prepare(canvas))
         return [
-            self._finish(self._reader(outputs, row, bucket, self._min_score), image, scales[row])
+            self._finish(self._reader(outputs, row, bucket, min_score), image, scales[row])
             for row, image in enumerate(images)
         ]
 

@@ -68,7 +68,15 @@ def test_parts_become_the_face_and_neighbours_stay() -> None:
     assert len(both.landmarks) == 2
 
 
-def test_a_second_look_that_shows_nothing_changes_nothing() -> None:
+def test_a_doubtful_large_face_needs_the_second_look() -> None:
+    wall, face, small = (100, 100, 420, 400, 0.58), (100, 100, 420, 400, 0.8), (10, 10, 60, 70, 0.5)
+    assert join_close_look(faces(wall, small), Detections.empty(), 1.0).boxes.tolist() == [list(small[:4])]
+    assert len(join_close_look(faces(face, small), Detections.empty(), 1.0)) == 2
+    confirmed = join_close_look(faces(wall, small), faces((110, 90, 400, 390, 0.3)), 1.0)
+    assert confirmed.boxes.tolist() == [list(wall[:4]), list(small[:4])]
+
+
+def test_a_small_face_of_the_second_look_changes_nothing() -> None:
     first = faces((120, 300, 420, 600, 0.8), (100, 100, 300, 360, 0.7))
     for second in (Detections.empty(), faces((0, 0, 500, 500, 0.3)), faces((0, 0, 60, 60, 0.9))):
-        assert join_close_look(first, second, 1.0) is first
+        assert join_close_look(first, second, 1.0).boxes.tolist() == first.boxes.tolist()
