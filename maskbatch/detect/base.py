@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskbatch.detect.close import CLOSE_BUCKET, CONFIRMS, join_close_look, needs_close_look
+from maskbatch.detect.close import CONFIRMS, close_bucket, join_close_look, needs_close_look
 from maskbatch.detect.letterbox import Bucket, fit, paste
 from maskbatch.detect.nms import nms, vote
 from maskbatch.types import Detections, Floats, Image, Session
@@ -173,7 +173,7 @@ class LetterboxDetector:
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         """The fixed shapes of the network's input."""
-        return (*self._buckets, CLOSE_BUCKET) if self._close_look else self._buckets
+        return (*self._buckets, close_bucket(self.det_size)) if self._close_look else self._buckets
 
     def with_min_score(self, min_score: float) -> LetterboxDetector:
         """The same detector over the same session with another threshold."""
@@ -189,6 +189,12 @@ class LetterboxDetector:
             close_look=self._close_look,
             preparation=self._prepare,
         )
+
+    def with_one_look(self) -> LetterboxDetector:
+        """The same detector without a second look at close-ups: what the first look finds stays, parts and doubtful ones too."""
+        other = self.with_min_score(self._min_score)
+        other._close_look = False
+        return other
 
     def with_reader(self, wrap: Callable[[Reader], Reader]) -> LetterboxDetector:
         """The same detector with its reader wrapped by another, for families that read as one of ours does and then differ."""
@@ -223,7 +229,7 @@ class LetterboxDetector:
         ]
         for start in range(0, len(close), self._session.batch_size):
             batch = close[start : start + self._session.batch_size]
-            looks = self._run(CLOSE_BUCKET, [images[i] for i in batch], min(self._min_score, CONFIRMS))
+            looks = self._run(close_bucket(self.det_size), [images[i] for i in batch], min(self._min_score, CONFIRMS))
             for i, detections in zip(batch, looks, strict=True):
                 found[i] = join_close_look(found[i], detections, scales[i])
         return found

@@ -10,23 +10,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from maskbatch.config import MIN_SCORE
+from maskbatch.config import MIN_SCORE, STRIDE
 from maskbatch.detect.letterbox import Bucket
 from maskbatch.types import Detections, Floats
 
-CLOSE_BUCKET = Bucket(192, 192)
-"""Input of the second look."""
 LARGE = 256
 """Pixels of the first look: a box whose longer side has as many asks for a second look; the largest anchor is that large."""
 _TRUSTED = 192
 """Pixels of the first look from which a box of the second look counts; the first look sees smaller ones better."""
 _SHARED = 0.3
 """A box of the first look that shares this much with one of the second, of the smaller of the two, is that face or a part of it."""
-
 _DOUBTFUL = 0.7
 """A large box of the first look with a lower score needs to be confirmed by the second; false ones, in rooms without people, had .40 to .61."""
 CONFIRMS = 0.1
 """Least score of a box of the second look that confirms."""
+
+
+def close_bucket(det_size: int) -> Bucket:
+    """Input of the second look: three tenths of the first's long side, 192×192 pixels for 640."""
+    side = STRIDE * max(1, round(0.3 * det_size / STRIDE))
+    return Bucket(side, side)
 
 
 def needs_close_look(found: Detections, scale: float) -> bool:

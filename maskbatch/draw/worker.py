@@ -160,10 +160,13 @@ class DrawWorker:
             config = self._config
             device = self._devices[0] if self._devices else resolve_device("cpu")
             models = replace(config.models, min_score=min(MIN_SCORE, config.models.min_score))
-            small: Detector = make_detector(models, device, config.execution.batch_size)
+            # One look: what a second one would drop is rather blurred once too often.
+            small: Detector = make_detector(models, device, config.execution.batch_size).with_one_look()
             size = config.outputs.redact_size
             if size > models.det_size:
-                large = make_detector(replace(models, det_size=size), device, config.execution.batch_size)
+                large = make_detector(
+                    replace(models, det_size=size), device, config.execution.batch_size
+                ).with_one_look()
                 small = TwoScales(small, large)
             self._detector = small
         return self._detector

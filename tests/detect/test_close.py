@@ -9,7 +9,7 @@ import pytest
 
 from maskbatch.config import ModelSettings
 from maskbatch.detect import make_detector
-from maskbatch.detect.close import LARGE, join_close_look, needs_close_look
+from maskbatch.detect.close import LARGE, close_bucket, join_close_look, needs_close_look
 from maskbatch.runtime import resolve_device
 from maskbatch.types import Detections
 
@@ -48,6 +48,17 @@ def test_a_face_that_fills_the_image_gives_one_box(
     # A row depends on its own image alone, whatever was looked at beside it.
     assert np.array_equal(first.boxes, again.boxes)
     assert np.array_equal(other.boxes, detector.detect([face_photo])[0].boxes)
+
+
+def test_one_look_keeps_what_it_finds(face_photo: npt.NDArray[np.uint8]) -> None:
+    # Redaction blurs rather once too often.
+    detector = make_detector(ModelSettings(), resolve_device("cpu"), 1)
+    image = close_up(face_photo, 0.6)
+    assert len(detector.with_one_look().detect([image])[0]) > 1 == len(detector.detect([image])[0])
+
+
+def test_the_second_look_follows_the_size_of_the_first() -> None:
+    assert [close_bucket(size).width for size in (320, 640, 1280)] == [96, 192, 384]
 
 
 def test_only_a_large_and_certain_face_asks_for_a_second_look() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskbatch.config import MIN_SCORE
-from maskbatch.detect.close import CLOSE_BUCKET, join_close_look, needs_close_look
+from maskbatch.detect.close import close_bucket, join_close_look, needs_close_look
 from maskbatch.detect.letterbox import paste, scaled_size
 from maskbatch.detect.nms import nms, vote
 from maskbatch.evaluate.metrics import Match, average_precision, match, precision_recall
@@ -84,7 +84,7 @@ def detector(
     def detect(image: np.ndarray) -> Found:
         found, scale = look(image, size)
         if close_look and needs_close_look(found, scale):
-            found = join_close_look(found, look(image, CLOSE_BUCKET.width)[0], scale)
+            found = join_close_look(found, look(image, close_bucket(size).width)[0], scale)
         return Found(found.boxes, found.scores, found.landmarks)
 
     return detect
